@@ -1,0 +1,63 @@
+"""The bell: an RQ job that says only "drain this lane". It carries no outcome, so a lost one costs time, no data."""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from engine.gate.clients import connect_queue
+
+DRAIN_QUEUE = "drain"
+DRAIN_JOB = "workers.drain.drain_lane"
+JOB_TIMEOUT_SECONDS = 60
+RESULT_TTL_SECONDS = 10
+FAILURE_TTL_SECONDS = 3600
+QUEUED_TTL_SECONDS = 60
+
+logger = logging.getLogger(__name__)
+
+
+class Bell:
+    """Rings for lanes. Thread-safe."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._queue = Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer)
+
+    @classmethod
+    def connect(cls, url: str) -> Bell:
+        """A bell on the queue's Redis; nothing is sent before the first ring."""
+        return cls(connect_queue(url))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def ring(self, lane: int) -> bool:
+        """Ask for a drain of ``lane``; whether the queue took it.
+
+        Never raises: the decision is taken and in the outbox, and the scheduler rings again for a head that gets old.
+        The job's id is random, because RQ refuses a fixed id long after its job is done.
+        """
+        try:
+            self._queue.enqueue(
+                DRAIN_JOB,
+                lane,
+                job_timeout=JOB_TIMEOUT_SECONDS,
+                result_ttl=RESULT_TTL_SECONDS,
+                failure_ttl=FAILURE_TTL_SECONDS,
+                ttl=QUEUED_TTL_SECONDS,
+            )
+        except redis.RedisError as error:
+            logger.warning("the bell of lane %d could not be rung (%s); the scheduler will", lane, error)
+            return False
+        return True
+
+    def waiting(self) -> int:
+        """How many rings no worker has answered yet; 0 when the queue cannot be asked."""
+        try:
+            return int(self._queue.count)
+        except redis.RedisError:
+            return 0

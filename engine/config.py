@@ -1,0 +1,109 @@
+"""Settings: read once from the environment by an entry point, then passed on as one frozen object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from engine.errors import InvalidSettings
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process needs to know to take part. Durations carry their unit in the name."""
+
+    redis_url: str
+    queue_redis_url: str
+    database_url: str
+    lanes: int = 1
+    host: str = "127.0.0.1"
+    port: int = 8000
+    auth: str = "off"
+    backlog_limit: int = 200_000
+    """Outbox entries per lane above which the gate answers BUSY; bounds Redis' memory while Postgres is away."""
+    gate_timeout_seconds: float = 0.5
+    """How long one decision may take; the contract promises BUSY within a second of Redis going away."""
+    statement_timeout_seconds: float = 5.0
+    ledger_pool_size: int = 8
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings; raise :class:`InvalidSettings` naming every problem at once."""
+        reader = _Reader(os.environ if environ is None else environ)
+        redis_url = reader.url("REDIS_URL", REDIS_SCHEMES)
+        settings = cls(
+            redis_url=redis_url,
+            queue_redis_url=reader.url("QUEUE_REDIS_URL", QUEUE_SCHEMES, default=redis_url),
+            database_url=_with_driver(reader.url("DATABASE_URL", DATABASE_SCHEMES)),
+            lanes=reader.integer("LANES", cls.lanes, 1, 1024),
+            host=reader.text("HOST", cls.host),
+            port=reader.integer("PORT", cls.port, 1, 65535),
+            auth=reader.choice("AUTH", cls.auth, ("off",)),
+            backlog_limit=reader.integer("BACKLOG_LIMIT", cls.backlog_limit, 1, 100_000_000),
+            ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
+        )
+        if settings.auth == "off" and not is_loopback(settings.host):
+            reader.problems.append(
+                f"HOST={settings.host}: AUTH=off is refused unless HOST is a loopback address (127.0.0.1, ::1)"
+            )
+        if reader.problems:
+            raise InvalidSettings(reader.problems)
+        return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_driver(url: str) -> str:
+    """SQLAlchemy picks the driver by scheme; ``postgres://`` is what many hosters hand out."""
+    for scheme in ("postgres://", "postgresql://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
+
+
+class _Reader:
+    """Reads variables and collects what is wrong with them instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def url(self, name: str, schemes: tuple[str, ...], default: str = "") -> str:
+        value = self.text(name, default)
+        if not value:
+            self.problems.append(f"{name} is not set (for example {schemes[0]}://…)")
+        elif urlsplit(value).scheme not in schemes:
+            self.problems.append(f"{name}: the scheme must be one of {', '.join(schemes)}")
+        return value
+
+    def integer(self, name: str, default: int, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        if not (value.isascii() and value.isdigit()) or not least <= int(value) <= most:
+            self.problems.append(f"{name}={value}: must be a whole number from {least} to {most}")
+            return default
+        return int(value)
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            self.problems.append(f"{name}={value}: must be one of {', '.join(choices)}")
+            return default
+        return value

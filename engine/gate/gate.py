@@ -1,0 +1,146 @@
+"""The gate: a client, the lanes it serves and what this process knows about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis.exceptions
+
+from engine.errors import BrokenContract, GateUnavailable, LaneCountMismatch
+from engine.gate import keys
+from engine.gate.clients import RedisClient, connect
+from engine.gate.scripts import Argument, script
+
+BELL_SECONDS = 5
+"""How long an armed bell keeps others from ringing: longer than a busy worker needs to get to it."""
+
+_UNAVAILABLE = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.OutOfMemoryError,
+    OSError,
+)
+_UNAVAILABLE_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED")
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """How a lane stands, from ``inspect_lane.lua``; None where the lane has no such field."""
+
+    lane: int
+    open: bool
+    epoch: int | None
+    approved_run_id: str
+    last_number: int | None
+    lanes: int | None
+    request_key: str
+    run_id: str
+    backlog: int
+    head_age_ms: int | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether this lane decides: open, and on the server that the guard approved."""
+        return self.open and self.approved_run_id == self.run_id
+
+
+class Gate:
+    """Runs decisions. Thread-safe; one per process."""
+
+    def __init__(self, client: RedisClient, lanes: int, backlog_limit: int) -> None:
+        self.client = client
+        self.lanes = lanes
+        self.backlog_limit = backlog_limit
+        self._known: dict[int, LaneState] = {}
+        self._request_key = ""
+
+    @classmethod
+    def connect(cls, url: str, *, lanes: int, backlog_limit: int, timeout_seconds: float) -> Gate:
+        """A gate on the Redis at ``url``; nothing is sent before the first decision."""
+        with unavailability_translated():
+            return cls(connect(url, timeout_seconds=timeout_seconds), lanes, backlog_limit)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def run(self, name: str, script_keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Call ``lua/<name>.lua`` once. Raises GateUnavailable; after a time-out the outcome is unknown."""
+        with unavailability_translated():
+            return script(name).run(self.client, script_keys, arguments)
+
+    def inspect(self, lane: int) -> LaneState:
+        """Ask Redis how the lane stands."""
+        reply = self.run("inspect_lane", [keys.lane(lane), keys.outbox(lane)], [])
+        return LaneState(
+            lane=lane,
+            open=reply[0] == "1",
+            epoch=_number(reply[1]),
+            approved_run_id=reply[2],
+            last_number=_number(reply[3]),
+            lanes=_number(reply[4]),
+            request_key=reply[5],
+            run_id=reply[6],
+            backlog=int(reply[7]),
+            head_age_ms=_number(reply[8]),
+        )
+
+    def known_lane(self, lane: int) -> LaneState:
+        """What this process last learned of a lane's epoch and request key; asks Redis the first time.
+
+        Raises GateUnavailable while the lane is not ready, LaneCountMismatch when the data has other lanes.
+        """
+        known = self._known.get(lane)
+        if known is None:
+            known = self.inspect(lane)
+            if known.lanes is not None and known.lanes != self.lanes:
+                raise LaneCountMismatch(recorded=known.lanes, configured=self.lanes)
+            if not known.ready:
+                raise GateUnavailable(f"lane {lane} is not ready")
+            self._request_key = known.request_key
+            self._known[lane] = known
+        return known
+
+    def request_key(self) -> str:
+        """The secret that seals request ids: the same in all lanes and for ever, so it is asked for once."""
+        return self._request_key or self.known_lane(0).request_key
+
+    def decide(self, lane: int, ask: Callable[[LaneState], list[Any]]) -> list[Any]:
+        """Run a deciding script under the lane's epoch; learn a new epoch at most once.
+
+        ``ask`` runs the script and returns its reply. Statuses that every deciding script shares end here:
+        lane_not_ready raises GateUnavailable, stale_epoch is asked again under the right epoch.
+        """
+        for _ in range(2):
+            reply = ask(self.known_lane(lane))
+            if reply[0] == "lane_not_ready":
+                self._known.pop(lane, None)
+                raise GateUnavailable(f"lane {lane} is not ready")
+            if reply[0] != "stale_epoch":
+                return reply
+            self._known.pop(lane, None)
+        raise GateUnavailable(f"lane {lane} changes its epoch faster than it can be read")
+
+
+@contextmanager
+def unavailability_translated() -> Iterator[None]:
+    """Turn the driver's exceptions into the engine's: nothing above this module knows redis-py."""
+    try:
+        yield
+    except _UNAVAILABLE as error:
+        raise GateUnavailable(f"{type(error).__name__}: {error}") from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(_UNAVAILABLE_REPLIES):
+            raise GateUnavailable(str(error)) from error
+        raise BrokenContract(f"Redis refused a command: {error}") from error
+    except redis.exceptions.RedisError as error:
+        raise GateUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None

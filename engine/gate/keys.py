@@ -1,0 +1,92 @@
+"""Every key the gate uses, with its type, owner and expiry. Keys are built here and nowhere else.
+
+The hash tag ``{n}`` is the lane: whatever one script touches lives in one Redis Cluster slot.
+
+=============================  ======  =======================  ================================================
+key                            type    written by               expiry
+=============================  ======  =======================  ================================================
+``sc:{n}:lane``                hash    guard, deciding scripts  never; absent on a server that forgot everything
+``sc:{n}:outbox``              stream  deciding scripts         an entry leaves by XDEL after its commit
+``sc:{n}:bell``                string  deciding scripts, drain  ``BELL_SECONDS``
+``sc:{n}:lease``               string  drain                    ``LEASE_SECONDS``
+``sc:{n}:coupon:<id>``         hash    catalog, issue_coupon    never
+``sc:{n}:coupon:<id>:winners``  hash    issue_coupon             never
+``sc:{n}:sku:<id>``             hash    product catalog, holds   never
+``sc:{n}:hold:<nonce>``         hash    reserve_stock            with its hold; kept longer under an idempotency key
+``sc:{n}:holds``                zset    reserve_stock            an entry leaves when its hold is settled or released
+``sc:{n}:returned:<nonce>``     string  return_stock, rebuild    ``RETURN_MARKER_SECONDS``
+``sc:{n}:idempotency:<digest>``  string  orders                   ``KEEP_SECONDS``
+``sc:heartbeat:<name>``        string  scheduler                ``HEARTBEAT_SECONDS``
+=============================  ======  =======================  ================================================
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+PREFIX = "sc"
+
+
+def lane_of(kind: str, entity_id: int, lanes: int) -> int:
+    """The lane an entity lives in: a stable hash of what it is, the same in every process and version."""
+    return crc32(f"{kind}:{entity_id}".encode()) % lanes
+
+
+def lane(number: int) -> str:
+    """Hash: open, epoch, run_id, last_number, lanes, request_key."""
+    return f"{PREFIX}:{{{number}}}:lane"
+
+
+def outbox(number: int) -> str:
+    """Stream: one entry per accepted decision, its id is ``<epoch>-<number>``."""
+    return f"{PREFIX}:{{{number}}}:outbox"
+
+
+def bell(number: int) -> str:
+    """String: exists while somebody has been told to drain the lane."""
+    return f"{PREFIX}:{{{number}}}:bell"
+
+
+def lease(number: int) -> str:
+    """String: the token of the drain at work."""
+    return f"{PREFIX}:{{{number}}}:lease"
+
+
+def coupon(number: int, coupon_id: int) -> str:
+    """Hash: version, status, total, issued, starts_at_ms, ends_at_ms."""
+    return f"{PREFIX}:{{{number}}}:coupon:{coupon_id}"
+
+
+def winners(number: int, coupon_id: int) -> str:
+    """Hash: user id to ``<sequence> <request id>``."""
+    return f"{PREFIX}:{{{number}}}:coupon:{coupon_id}:winners"
+
+
+def sku(number: int, product_id: int) -> str:
+    """Hash: version, name, price, status, supplied, available."""
+    return f"{PREFIX}:{{{number}}}:sku:{product_id}"
+
+
+def hold(number: int, nonce: str) -> str:
+    """Hash: state (held, settled, released, refused), request_id, lines, keep_ms, answer."""
+    return f"{PREFIX}:{{{number}}}:hold:{nonce}"
+
+
+def holds(number: int) -> str:
+    """Sorted set: nonce by deadline in milliseconds."""
+    return f"{PREFIX}:{{{number}}}:holds"
+
+
+def returned(number: int, nonce: str) -> str:
+    """String: the units of this cancelled order are back on sale."""
+    return f"{PREFIX}:{{{number}}}:returned:{nonce}"
+
+
+def idempotency(number: int, digest: str) -> str:
+    """String: fingerprint of the body that an idempotency key was first used with."""
+    return f"{PREFIX}:{{{number}}}:idempotency:{digest}"
+
+
+def heartbeat(name: str) -> str:
+    """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
+    return f"{PREFIX}:heartbeat:{name}"

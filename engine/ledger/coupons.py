@@ -1,0 +1,175 @@
+"""Coupons in the ledger: what is offered, who has what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, literal_column, select, text, update
+
+from engine.ledger.session import Ledger
+from engine.ledger.tables import coupons, user_coupons
+
+
+@dataclass(frozen=True)
+class Coupon:
+    """A row of ``coupons``."""
+
+    id: int
+    name: str
+    discount_amount: int
+    total_quantity: int
+    issued: int
+    status: str
+    starts_at: datetime | None
+    ends_at: datetime | None
+    version: int
+    published_version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class UserCoupon:
+    """A coupon somebody holds, as shown to its holder."""
+
+    id: int
+    coupon_id: int
+    name: str
+    discount_amount: int
+    issued_at: datetime
+
+
+@dataclass(frozen=True)
+class Issuance:
+    """One issuance the gate decided."""
+
+    request_id: str
+    coupon_id: int
+    user_id: int
+    sequence: int
+    issued_at_ms: int
+
+
+RECORD_ISSUANCES = text("""
+    WITH recorded AS (
+        INSERT INTO user_coupons (request_id, coupon_id, user_id, sequence, issued_at)
+        SELECT request_id, coupon_id, user_id, sequence, to_timestamp(issued_at_ms / 1000.0)
+        FROM unnest(CAST(:request_ids AS text[]), CAST(:coupon_ids AS bigint[]), CAST(:user_ids AS bigint[]),
+                    CAST(:sequences AS bigint[]), CAST(:issued_at_ms AS bigint[]))
+             AS decided (request_id, coupon_id, user_id, sequence, issued_at_ms)
+        ORDER BY coupon_id, sequence
+        ON CONFLICT (request_id) DO NOTHING
+        RETURNING coupon_id
+    ), counted AS (
+        SELECT coupon_id, count(*) AS issued FROM recorded GROUP BY coupon_id
+    ), locked AS (
+        SELECT id FROM coupons WHERE id IN (SELECT coupon_id FROM counted) ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE coupons SET issued = coupons.issued + counted.issued
+    FROM counted JOIN locked ON locked.id = counted.coupon_id
+    WHERE coupons.id = counted.coupon_id
+""")
+
+
+def record_issuances(connection: Connection, issuances: Sequence[Issuance]) -> None:
+    """Write issuances, the ones already there excepted. Any other conflict raises IntegrityError: a fault."""
+    connection.execute(
+        RECORD_ISSUANCES,
+        {
+            "request_ids": [issuance.request_id for issuance in issuances],
+            "coupon_ids": [issuance.coupon_id for issuance in issuances],
+            "user_ids": [issuance.user_id for issuance in issuances],
+            "sequences": [issuance.sequence for issuance in issuances],
+            "issued_at_ms": [issuance.issued_at_ms for issuance in issuances],
+        },
+    )
+
+
+def issuance_result(connection: Connection, request_id: str) -> dict[str, Any] | None:
+    """The success body of a recorded issuance, its time as a datetime; None if there is no such row."""
+    row = connection.execute(select(user_coupons).where(user_coupons.c.request_id == request_id)).one_or_none()
+    if row is None:
+        return None
+    return {
+        "userCouponId": row.id,
+        "couponId": row.coupon_id,
+        "userId": row.user_id,
+        "sequence": row.sequence,
+        "issuedAt": row.issued_at,
+    }
+
+
+def available_coupons_of_user(ledger: Ledger, user_id: int) -> list[UserCoupon]:
+    """The coupons a user can still use, oldest first; empty for somebody unknown."""
+    query = (
+        select(
+            user_coupons.c.id,
+            user_coupons.c.coupon_id,
+            coupons.c.name,
+            coupons.c.discount_amount,
+            user_coupons.c.issued_at,
+        )
+        .join(coupons, coupons.c.id == user_coupons.c.coupon_id)
+        .where(user_coupons.c.user_id == user_id, user_coupons.c.status == "AVAILABLE")
+        .order_by(user_coupons.c.id)
+    )
+    with ledger.read() as connection:
+        return [UserCoupon(**row) for row in connection.execute(query).mappings()]
+
+
+def insert_coupon(connection: Connection, values: Mapping[str, Any]) -> Coupon:
+    """Write a new coupon; it is not yet published."""
+    return _coupon(connection.execute(insert(coupons).values(**values).returning(*coupons.c)).mappings().one())
+
+
+def update_coupon(
+    connection: Connection, coupon_id: int, values: Mapping[str, Any], add_quantity: int
+) -> Coupon | None:
+    """Change a coupon and raise its version, so that the change has to be published; None if there is none."""
+    statement = (
+        update(coupons)
+        .where(coupons.c.id == coupon_id)
+        .values(**values, version=coupons.c.version + 1, total_quantity=coupons.c.total_quantity + add_quantity)
+        .returning(*coupons.c)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else _coupon(row)
+
+
+def coupon_by_id(connection: Connection, coupon_id: int) -> Coupon | None:
+    """A coupon, or None."""
+    row = connection.execute(select(coupons).where(coupons.c.id == coupon_id)).mappings().one_or_none()
+    return None if row is None else _coupon(row)
+
+
+def all_coupons(connection: Connection) -> list[Coupon]:
+    """Every coupon there is, in order of id."""
+    return [_coupon(row) for row in connection.execute(select(coupons).order_by(coupons.c.id)).mappings()]
+
+
+def unpublished_coupons(connection: Connection) -> list[Coupon]:
+    """Coupons whose last change the gate has not confirmed."""
+    query = select(coupons).where(coupons.c.published_version < coupons.c.version).order_by(coupons.c.id)
+    return [_coupon(row) for row in connection.execute(query).mappings()]
+
+
+def mark_published(connection: Connection, coupon_id: int, version: int) -> None:
+    """Remember that the gate knows this version."""
+    connection.execute(
+        update(coupons)
+        .where(coupons.c.id == coupon_id, coupons.c.published_version < version)
+        .values(published_version=version)
+    )
+
+
+def winners_of(connection: Connection, coupon_id: int) -> Sequence[tuple[int, int, str]]:
+    """(user id, sequence, request id) of everybody who has the coupon."""
+    query = select(user_coupons.c.user_id, user_coupons.c.sequence, user_coupons.c.request_id)
+    rows = connection.execute(query.where(user_coupons.c.coupon_id == coupon_id).order_by(literal_column("2")))
+    return [(row.user_id, row.sequence, row.request_id) for row in rows]
+
+
+def _coupon(row: Mapping[Any, Any]) -> Coupon:
+    return Coupon(**row)

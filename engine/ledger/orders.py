@@ -1,0 +1,193 @@
+"""Orders in the ledger: what was submitted, what became of it, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, and_, select, text
+
+from engine.ledger.shop_tables import order_followups, order_items, orders
+from engine.outcomes import Refusal
+
+
+@dataclass(frozen=True)
+class SubmittedLine:
+    """Units of one product at the price fixed when they were reserved (KRW per unit)."""
+
+    product_id: int
+    quantity: int
+    unit_price: int
+    name: str
+
+
+@dataclass(frozen=True)
+class SubmittedOrder:
+    """An order as the gate accepted it. ``held`` are (lane, built epoch) of the lanes that hold its stock."""
+
+    request_id: str
+    nonce: str
+    user_id: int
+    user_coupon_id: int | None
+    decided_at_ms: int
+    lines: tuple[SubmittedLine, ...]
+    held: tuple[tuple[int, int], ...]
+
+    @property
+    def total_amount(self) -> int:
+        return sum(line.unit_price * line.quantity for line in self.lines)
+
+
+@dataclass
+class Decided:
+    """What became of an order. ``failure`` is None for a completed one; amounts in KRW."""
+
+    order: SubmittedOrder
+    failure: Refusal | None = None
+    discount_amount: int = 0
+    balance_after: int = 0
+    user_coupon_id: int | None = None
+
+    @property
+    def paid_amount(self) -> int:
+        return self.order.total_amount - self.discount_amount
+
+
+@dataclass(frozen=True)
+class OrderItem:
+    """One line of an order, at the price it was reserved at (KRW per unit)."""
+
+    product_id: int
+    name: str
+    unit_price: int
+    quantity: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order that was completed, whether or not it was cancelled later. Amounts in KRW."""
+
+    id: int
+    nonce: str
+    user_id: int
+    status: str
+    total_amount: int
+    discount_amount: int
+    paid_amount: int
+    user_coupon_id: int | None
+    ordered_at: datetime
+    items: tuple[OrderItem, ...]
+
+
+@dataclass(frozen=True)
+class OrderEnd:
+    """How a submitted order ended: an order, or the refusal."""
+
+    order: Order | None = None
+    failure: Refusal | None = None
+
+
+def order_body(order: Order) -> dict[str, Any]:
+    """The order as clients see it, its time as a datetime."""
+    return {
+        "orderId": order.id,
+        "userId": order.user_id,
+        "status": order.status,
+        "orderItems": [
+            {
+                "productId": item.product_id,
+                "name": item.name,
+                "unitPrice": item.unit_price,
+                "quantity": item.quantity,
+            }
+            for item in order.items
+        ],
+        "totalAmount": order.total_amount,
+        "discountAmount": order.discount_amount,
+        "paidAmount": order.paid_amount,
+        "orderedAt": order.ordered_at,
+    }
+
+
+class Ending(NamedTuple):
+    """How the row of a nonce stands; ``request_id`` is None for an expired hold."""
+
+    status: str
+    request_id: str | None
+
+
+_SHOWN = ("COMPLETED", "CANCELLED")
+
+
+def order_by_id(connection: Connection, order_id: int, *, for_update: bool = False) -> Order | None:
+    """A completed or cancelled order; None for anything else. ``for_update`` locks its row."""
+    query = select(orders).where(orders.c.id == order_id, orders.c.status.in_(_SHOWN))
+    row = connection.execute(query.with_for_update() if for_update else query).mappings().one_or_none()
+    return None if row is None else _with_items(connection, [row])[0]
+
+
+def orders_of_user(connection: Connection, user_id: int, before_id: int | None, limit: int) -> list[Order]:
+    """A user's orders, newest first, at most ``limit``, older than ``before_id`` if that is given."""
+    query = select(orders).where(orders.c.user_id == user_id, orders.c.status.in_(_SHOWN))
+    if before_id is not None:
+        query = query.where(orders.c.id < before_id)
+    rows = connection.execute(query.order_by(orders.c.id.desc()).limit(limit)).mappings().all()
+    return _with_items(connection, rows)
+
+
+def order_end(connection: Connection, nonce: str) -> OrderEnd | None:
+    """How the order with this nonce ended; None while no row says so.
+
+    By the nonce and not by the whole request id: after Redis forgot a repeated idempotency key, two ids may stand for
+    one order.
+    """
+    row = connection.execute(select(orders).where(orders.c.nonce == nonce)).mappings().one_or_none()
+    if row is None:
+        return None
+    if row["failure"] is not None:
+        return OrderEnd(failure=Refusal(row["failure"]))
+    return OrderEnd(order=_with_items(connection, [row])[0])
+
+
+def nonces_with_stock_to_return(connection: Connection) -> list[str]:
+    """Cancelled orders whose units are back in the ledger but not yet at the gate."""
+    query = (
+        select(orders.c.nonce)
+        .join(order_followups, order_followups.c.order_id == orders.c.id)
+        .where(and_(order_followups.c.kind == "RETURN_STOCK", order_followups.c.status != "DONE"))
+    )
+    return list(connection.execute(query).scalars())
+
+
+def expire(connection: Connection, nonces: Sequence[str]) -> dict[str, Ending]:
+    """Close the books on holds without an order: EXPIRED, unless the drain was first. How they stand then, by nonce."""
+    connection.execute(
+        text("""
+            INSERT INTO orders (nonce, status, failure)
+            SELECT nonce, 'EXPIRED', :failure FROM unnest(CAST(:nonces AS text[])) AS overdue (nonce) ORDER BY nonce
+            ON CONFLICT (nonce) DO NOTHING
+        """),
+        {"nonces": list(nonces), "failure": Refusal.TEMPORARY_ERROR},
+    )
+    query = select(orders.c.nonce, orders.c.status, orders.c.request_id).where(orders.c.nonce.in_(nonces))
+    return {row.nonce: Ending(row.status, row.request_id) for row in connection.execute(query)}
+
+
+def _with_items(connection: Connection, rows: Sequence[RowMapping]) -> list[Order]:
+    query = select(order_items).where(order_items.c.order_id.in_([row["id"] for row in rows]))
+    items: dict[int, list[OrderItem]] = {}
+    for item in connection.execute(query.order_by(order_items.c.order_id, order_items.c.product_id)):
+        line = OrderItem(item.product_id, item.name, item.unit_price, item.quantity)
+        items.setdefault(item.order_id, []).append(line)
+    shown = ("id", "nonce", "user_id", "status", "total_amount", "discount_amount", "paid_amount")
+    return [
+        Order(
+            **{name: row[name] for name in shown},
+            user_coupon_id=row["user_coupon_id"],
+            ordered_at=row["ordered_at"],
+            items=tuple(items.get(row["id"], ())),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,100 @@
+"""Connections and transactions: bounded in time, retried as a whole where Postgres says so, errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from engine.errors import LedgerUnavailable
+
+Result = TypeVar("Result")
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK_DETECTED = "40P01"
+ATTEMPTS = 5
+CONNECT_TIMEOUT_SECONDS = 2
+POOL_WAIT_SECONDS = 1.0
+
+
+class Ledger:
+    """The Postgres that remembers. Thread-safe; one per process; connects at the first statement."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, statement_timeout_seconds: float = 5.0) -> None:
+        milliseconds = round(statement_timeout_seconds * 1000)
+        self.engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT_SECONDS,
+            pool_use_lifo=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": "seonchak",
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+                f"-c idle_in_transaction_session_timeout={2 * milliseconds} -c timezone=UTC",
+            },
+        )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for queries. Raises LedgerUnavailable when Postgres does not answer."""
+        with _unavailability_translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection whose queries all see one and the same instant. Raises as :meth:`read`."""
+        with _unavailability_translated(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="REPEATABLE READ")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back by any exception.
+
+        Raises LedgerUnavailable when Postgres does not answer; if that happened at COMMIT the outcome is unknown.
+        """
+        with _unavailability_translated(), self.engine.begin() as connection:
+            yield connection
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        """Do ``work`` in one transaction, and all of it again after a deadlock or a serialization failure."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with _unavailability_translated(retryable=attempt < ATTEMPTS), self.engine.begin() as connection:
+                    return work(connection)
+            except RepeatTransaction:
+                continue
+        raise LedgerUnavailable("a transaction had to be repeated too often")
+
+
+class RepeatTransaction(Exception):  # not an EngineError: it never leaves Ledger.run
+    """The whole transaction has to be done again: Postgres asks for it, or the work saw that it raced another."""
+
+
+@contextmanager
+def _unavailability_translated(retryable: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if retryable and getattr(error.orig, "sqlstate", None) in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+            raise RepeatTransaction from error
+        raise LedgerUnavailable(_reason(error)) from error
+    except PoolTimeout as error:
+        raise LedgerUnavailable("no free connection") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise LedgerUnavailable(_reason(error)) from error
+        raise
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's first line: it names the cause; the statement and its values stay out of it."""
+    return f"{type(error.orig).__name__}: {str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else ''}"

@@ -1,0 +1,119 @@
+"""Orders: reserved at the gate lane by lane, settled by the ledger, ended at the gate again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+
+from engine.context import Engine
+from engine.errors import GateUnavailable
+from engine.gate import stock
+from engine.gate.outbox import Entry
+from engine.gate.stock import OrderAttempt, Reservation
+from engine.ledger.orders import SubmittedLine, SubmittedOrder
+from engine.ledger.settlement import Settlement
+from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
+
+
+def place_order(
+    engine: Engine,
+    *,
+    user_id: int,
+    quantities: Mapping[int, int],
+    user_coupon_id: int | None,
+    idempotency_key: str | None,
+) -> Submitted | Refused:
+    """Hold the stock of an order and submit it; ``quantities`` are units by product id.
+
+    Lanes are visited in ascending order; a refusal in one gives back what the earlier ones reserved. Raises
+    GateUnavailable when nothing could be decided or the answer did not arrive: the same call with the same idempotency
+    key gets the first answer, and the sweeper gives back what was held for nothing.
+    """
+    nonce = stock.order_nonce(engine.gate, user_id, idempotency_key)
+    if idempotency_key is not None:
+        fingerprint = _fingerprint(quantities, user_coupon_id)
+        if not stock.claim_idempotency_key(engine.gate, user_id, nonce, fingerprint):
+            return Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+    attempt = OrderAttempt(nonce, user_id, user_coupon_id, keep=idempotency_key is not None)
+    by_lane: dict[int, list[tuple[int, int]]] = {}
+    for product_id, quantity in sorted(quantities.items()):
+        by_lane.setdefault(stock.lane_of_product(engine.gate, product_id), []).append((product_id, quantity))
+    lanes = sorted(by_lane)
+    for lane in lanes:
+        last = lane == lanes[-1]
+        try:
+            reservation = stock.reserve(engine.gate, lane, by_lane[lane], attempt, append=last)
+        except GateUnavailable:
+            # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
+            # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
+            if not last:
+                _give_back(engine, attempt)
+            raise
+        if not reservation.granted:
+            _give_back(engine, attempt)
+            return _refusal(reservation, quantities)
+        attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
+    if reservation.ring:
+        engine.bell.ring(reservation.lane)
+    return Submitted(reservation.request_id, user_id)
+
+
+def submitted_order(entry: Entry) -> SubmittedOrder:
+    """The order an outbox entry tells of. Raises KeyError or ValueError for an entry that is none."""
+    fields = entry.fields
+    names = {int(name[5:]): value for name, value in fields.items() if name.startswith("name:")}
+    lines = stock.parse_lines(fields["lines"], names)
+    return SubmittedOrder(
+        request_id=fields["request_id"],
+        nonce=fields["nonce"],
+        user_id=int(fields["user_id"]),
+        user_coupon_id=int(fields["user_coupon_id"]) if fields["user_coupon_id"] else None,
+        decided_at_ms=int(fields["decided_at_ms"]),
+        lines=tuple(SubmittedLine(line.product_id, line.quantity, line.unit_price, line.name) for line in lines),
+        held=tuple(_lane_and_epoch(part) for part in fields["held"].split()),
+    )
+
+
+def end_holds(engine: Engine, settlement: Settlement) -> None:
+    """Tell the gate what the ledger has committed: sold units stay away, unsold ones come back. Safe to repeat."""
+    sold: dict[int, list[str]] = {}
+    for order in settlement.sold:
+        for lane, _ in order.held:
+            sold.setdefault(lane, []).append(order.nonce)
+    for lane, nonces in sorted(sold.items()):
+        stock.settle(engine.gate, lane, nonces)
+    for order in settlement.unsold:
+        for lane, _ in order.held:
+            products = [line.product_id for line in order.lines]
+            own = [product for product in products if stock.lane_of_product(engine.gate, product) == lane]
+            stock.release(engine.gate, lane, order.nonce, own)
+
+
+def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
+    """Release what earlier lanes reserved; what cannot be released now, the sweeper releases at its deadline."""
+    for reservation in attempt.reserved:
+        try:
+            products = [line.product_id for line in reservation.lines]
+            stock.release(engine.gate, reservation.lane, attempt.nonce, products)
+        except GateUnavailable:
+            continue
+
+
+def _refusal(reservation: Reservation, quantities: Mapping[int, int]) -> Refused:
+    if reservation.status is ReserveStatus.PRODUCT_NOT_FOUND:
+        return Refused(Refusal.PRODUCT_NOT_FOUND)
+    short = [
+        {"productId": product_id, "requested": quantities.get(product_id, 0), "available": available}
+        for product_id, available in sorted(reservation.available.items())
+    ]
+    return Refused(Refusal.OUT_OF_STOCK, {"items": short})
+
+
+def _fingerprint(quantities: Mapping[int, int], user_coupon_id: int | None) -> str:
+    return sha256(repr((sorted(quantities.items()), user_coupon_id)).encode()).hexdigest()
+
+
+def _lane_and_epoch(part: str) -> tuple[int, int]:
+    lane, _, epoch = part.partition(":")
+    return int(lane), int(epoch)

@@ -1,0 +1,36 @@
+-- Tell how a lane stands and which server holds it, as one consistent picture. Changes nothing.
+--
+-- Invariant: none to protect; the values belong to one instant.
+--
+-- KEYS
+--   1 sc:{n}:lane    hash    the lane's state
+--   2 sc:{n}:outbox  stream  decisions that are not yet in the ledger
+-- ARGV none
+-- RETURNS
+--   {open, epoch, approved run id, last number, lanes, request key, this server's run id, backlog, head's age}
+--   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox
+-- COST O(1)
+
+if #KEYS ~= 2 or #ARGV ~= 0 then
+  return redis.error_reply('ERR inspect_lane takes 2 keys and no arguments')
+end
+local lane_key, outbox_key = KEYS[1], KEYS[2]
+
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number', 'lanes', 'request_key')
+for i = 1, 6 do
+  state[i] = state[i] or ''
+end
+state[7] = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+state[8] = string.format('%.0f', redis.call('XLEN', outbox_key))
+state[9] = ''
+local head = redis.call('XRANGE', outbox_key, '-', '+', 'COUNT', 1)[1]
+if head then
+  local time = redis.call('TIME')
+  local fields = head[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'decided_at_ms' then
+      state[9] = string.format('%.0f', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - fields[i + 1]))
+    end
+  end
+end
+return state

@@ -1,0 +1,41 @@
+-- Put the units of a cancelled order back on sale.
+--
+-- Invariant: the units of one order come back once, however often this is repeated. A rebuild of the lane counts what
+-- the ledger has taken back already, and leaves the marker that keeps this script from doing it again.
+--
+-- KEYS
+--   1 sc:{n}:lane              hash    the lane's state
+--   2 sc:{n}:returned:<nonce>  string  marker
+--   3… sc:{n}:sku:<id>         hash    available: one key per product
+-- ARGV
+--   1  epoch      integer
+--   2  keep time  milliseconds  how long the marker is kept
+--   3… quantity   units, in the order of KEYS 3…
+-- RETURNS (the first that applies)
+--   {'lane_not_ready'}
+--   {'stale_epoch', epoch}
+--   {'already_returned'}
+--   {'returned'}
+-- COST O(number of products)
+
+if #KEYS < 3 or #ARGV ~= #KEYS then
+  return redis.error_reply('ERR return_stock takes the lane, the marker, products; 2 arguments, as many quantities')
+end
+local lane_key, marker_key, epoch, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+  return {'lane_not_ready'}
+end
+if state[2] ~= epoch then
+  return {'stale_epoch', state[2]}
+end
+if redis.call('EXISTS', marker_key) == 1 then
+  return {'already_returned'}
+end
+
+redis.call('SET', marker_key, '1', 'PX', keep_ms)
+for i = 3, #KEYS do
+  redis.call('HINCRBY', KEYS[i], 'available', ARGV[i])
+end
+return {'returned'}
