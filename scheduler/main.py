@@ -1,0 +1,115 @@
+"""Run the scheduler: ``python -m scheduler.main``. Exactly one is active; the others stand by.
+
+Who is active holds an advisory lock in Postgres, on a connection of its own: it is gone the moment the process or the
+connection is, and a standby takes over. A job that fails is logged and due again; a scheduler thread that dies ends the
+process, for the supervisor to start anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from engine.config import Settings
+from engine.context import Engine
+from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
+from engine.gate import heartbeat
+from scheduler import jobs
+
+SCHEDULER_LOCK = 0x5EC1
+"""Advisory lock: who holds it is the active scheduler."""
+STANDBY_SECONDS = 1.0
+PULSE_SECONDS = 1.0
+
+logger = logging.getLogger("scheduler")
+
+
+def main() -> int:
+    """Stand by, then be active, until stopped; the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    try:
+        engine = Engine.connect(Settings.from_environment(), patient=True)
+    except InvalidSettings as error:
+        print(error, file=sys.stderr)
+        return 2
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        while not stopped.is_set():
+            _stand_by_and_run(engine, stopped)
+            stopped.wait(STANDBY_SECONDS)
+    except LaneCountMismatch as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        engine.close()
+    return 0
+
+
+def _stand_by_and_run(engine: Engine, stopped: threading.Event) -> None:
+    """Be active for as long as the lock is ours, if it is to be had now."""
+    try:
+        with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one():
+                _be_active(engine, connection, stopped)
+                connection.invalidate()
+    except SQLAlchemyError as error:
+        logger.warning("the ledger does not answer, so nobody is the active scheduler: %s", type(error).__name__)
+
+
+def _be_active(engine: Engine, connection: Connection, stopped: threading.Event) -> None:
+    """Run the jobs until stopped or until the connection that holds the lock is lost (SQLAlchemyError)."""
+    scheduler = BackgroundScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30})
+    fatal: list[BaseException] = []
+    for job, seconds in (
+        (jobs.watch_lanes, 1.0),
+        (jobs.ring_old_bells, 0.5),
+        (jobs.publish_changes, 1.0),
+        (jobs.expire_holds, 1.0),
+    ):
+        scheduler.add_job(_guarded(job, engine, fatal), "interval", seconds=seconds, id=job.__name__)
+    try:
+        # A fresh stack is ready as soon as its lanes are: do not wait for the first tick.
+        _guarded(jobs.watch_lanes, engine, fatal)()
+        scheduler.start()
+        logger.info("active")
+        while not stopped.wait(PULSE_SECONDS):
+            connection.execute(text("SELECT 1"))
+            if fatal:
+                raise fatal[0]
+            thread = scheduler._thread
+            if thread is None or not thread.is_alive():
+                raise SystemExit("the scheduler's thread died")
+            heartbeat.beat(engine.gate, "scheduler")
+    finally:
+        if scheduler.running:
+            scheduler.shutdown(wait=True)
+
+
+def _guarded(job: Callable[[Engine], object], engine: Engine, fatal: list[BaseException]) -> Callable[[], None]:
+    """The job, its failure logged instead of raised: it is due again soon."""
+
+    def run() -> None:
+        try:
+            job(engine)
+        except LaneCountMismatch as error:
+            fatal.append(error)
+        except EngineError as error:
+            logger.warning("%s: %s", job.__name__, error)
+        except Exception:
+            logger.exception("%s failed", job.__name__)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""What a worker process keeps from job to job: its engine, and whether it was told to stop."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+
+from engine.config import Settings
+from engine.context import Engine
+
+_stopping = threading.Event()
+
+
+@cache
+def engine_of_this_process() -> Engine:
+    """The engine, connected once. Its Redis client is its own: RQ changes the time-outs of the one it is given."""
+    return Engine.connect(Settings.from_environment(), patient=True)
+
+
+def stop() -> None:
+    """Remember that the worker was told to stop, so that a job at work comes to its end soon."""
+    _stopping.set()
+
+
+def is_stopping() -> bool:
+    """Whether the worker was told to stop."""
+    return _stopping.is_set()
