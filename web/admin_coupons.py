@@ -1,0 +1,142 @@
+"""Coupons as their makers see them: offering, changing, watching."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from apiflask import APIBlueprint
+from flask import Response
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from engine import catalog
+from engine.catalog import CouponChange, CouponOverview, NewCoupon
+from engine.outcomes import Refusal, Refused
+from web.answers import answer
+from web.current import current_engine
+from web.documentation import Success, answers
+from web.fields import RequestBody
+from web.moments import Moment
+from web.problems import BUSY, TEMPORARY_ERROR, refused
+
+MOST_DISCOUNT = 100_000_000
+MOST_QUANTITY = 10_000_000
+
+CouponName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+CouponStatus = Literal["ACTIVE", "INACTIVE"]
+Discount = Annotated[int, Field(ge=1, le=MOST_DISCOUNT)]
+Quantity = Annotated[int, Field(ge=1, le=MOST_QUANTITY)]
+
+admin_coupons = APIBlueprint("admin_coupons", __name__, url_prefix="/api/v1/admin", tag="Administration")
+
+
+def _not_sent(schema: dict[str, Any]) -> None:
+    """A member that may be left out, but not sent as null, has no default to show."""
+    schema.pop("default", None)
+
+
+class _Window(RequestBody):
+    """When a coupon can be had; null means "no limit"."""
+
+    starts_at: Moment | None = Field(default=None, json_schema_extra=_not_sent)
+    ends_at: Moment | None = Field(default=None, json_schema_extra=_not_sent)
+
+    @field_validator("ends_at")
+    @classmethod
+    def _ends_after_start(cls, ends_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        starts_at = info.data.get("starts_at")
+        if ends_at is not None and starts_at is not None and ends_at <= starts_at:
+            raise PydanticCustomError("window", "must be after startsAt")
+        return ends_at
+
+
+class NewCouponBody(_Window):
+    """The coupon to offer."""
+
+    name: CouponName
+    discount_amount: Discount
+    total_quantity: Quantity
+    status: CouponStatus = "ACTIVE"
+
+
+class CouponChangeBody(_Window):
+    """What to change; at least one member. Quantity is only ever added."""
+
+    name: CouponName = Field(default="", json_schema_extra=_not_sent)
+    status: CouponStatus = Field(default="ACTIVE", json_schema_extra=_not_sent)
+    add_quantity: Quantity = Field(default=0, json_schema_extra=_not_sent)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("empty", "must have at least one member")
+        return self
+
+
+class CouponShown(TypedDict):
+    """A coupon with its live numbers: of those ``issued``, ``pending`` are not yet durable."""
+
+    id: int
+    name: str
+    discountAmount: int
+    totalQuantity: int
+    issued: int
+    remaining: int
+    pending: int
+    status: CouponStatus
+    startsAt: datetime | None
+    endsAt: datetime | None
+    createdAt: datetime
+
+
+@admin_coupons.post("/coupons")
+@admin_coupons.input(NewCouponBody, arg_name="body")
+@admin_coupons.doc(
+    summary="Offer a coupon, open for issuing at once",
+    responses=answers({201: Success("Offered.", CouponShown, ("Location",))}, BUSY, TEMPORARY_ERROR),
+)
+def create_coupon(body: NewCouponBody) -> Response:
+    overview = catalog.create_coupon(current_engine(), NewCoupon(**body.model_dump()))
+    return answer(_shown(overview), 201, {"Location": f"/api/v1/admin/coupons/{overview.id}"})
+
+
+@admin_coupons.patch("/coupons/<coupon_id>")
+@admin_coupons.input(CouponChangeBody, arg_name="body")
+@admin_coupons.doc(
+    summary="Change a coupon, live at once",
+    responses=answers({200: Success("Changed.", CouponShown)}, Refusal.COUPON_NOT_FOUND, BUSY, TEMPORARY_ERROR),
+)
+def change_coupon(coupon_id: int, body: CouponChangeBody) -> Response:
+    change = CouponChange(**body.model_dump(exclude_unset=True))
+    return _answer_to(catalog.change_coupon(current_engine(), coupon_id, change))
+
+
+@admin_coupons.get("/coupons/<coupon_id>")
+@admin_coupons.doc(
+    summary="A coupon and its live numbers",
+    responses=answers({200: Success("The coupon.", CouponShown)}, Refusal.COUPON_NOT_FOUND, BUSY, TEMPORARY_ERROR),
+)
+def show_coupon(coupon_id: int) -> Response:
+    return _answer_to(catalog.coupon_overview(current_engine(), coupon_id))
+
+
+def _answer_to(outcome: CouponOverview | Refused) -> Response:
+    return refused(outcome) if isinstance(outcome, Refused) else answer(_shown(outcome))
+
+
+def _shown(overview: CouponOverview) -> dict[str, Any]:
+    return {
+        "id": overview.id,
+        "name": overview.name,
+        "discountAmount": overview.discount_amount,
+        "totalQuantity": overview.total_quantity,
+        "issued": overview.issued,
+        "remaining": overview.remaining,
+        "pending": overview.pending,
+        "status": overview.status,
+        "startsAt": overview.starts_at,
+        "endsAt": overview.ends_at,
+        "createdAt": overview.created_at,
+    }

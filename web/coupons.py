@@ -1,0 +1,156 @@
+"""Coupons as their users see them: asking for one, looking at one's own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, NotRequired
+
+from apiflask import APIBlueprint
+from flask import Response, request
+from typing_extensions import TypedDict
+
+from engine import issuance, requests
+from engine.errors import EngineError
+from engine.ledger import coupons as ledger_coupons
+from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
+from web.answers import answer
+from web.current import current_engine, current_waiting_room
+from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
+from web.fields import Id, RequestBody, idempotency_key
+from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR, refused
+
+NO_COUPONS = "보유한 쿠폰이 없습니다"
+
+coupons = APIBlueprint("coupons", __name__, url_prefix="/api/v1", tag="Coupons")
+
+
+class IssueBody(RequestBody):
+    """Who wants the coupon."""
+
+    user_id: Id
+
+
+class IssueSubmitted(TypedDict):
+    """The coupon is granted, but not yet durable."""
+
+    requestId: str
+    kind: Literal["coupon_issue"]
+    status: Literal["PENDING"]
+    couponId: int
+    userId: int
+    sequence: int
+
+
+class IssueResult(TypedDict):
+    """The coupon is granted for good."""
+
+    userCouponId: int
+    couponId: int
+    userId: int
+    sequence: int
+    issuedAt: datetime
+
+
+class UserCouponShown(TypedDict):
+    """A coupon somebody holds and has not used."""
+
+    id: int
+    couponId: int
+    name: str
+    discountAmount: int
+    issuedAt: datetime
+
+
+class UserCoupons(TypedDict):
+    """What a user holds, oldest first; ``message`` is there when that is nothing."""
+
+    userCoupons: list[UserCouponShown]
+    message: NotRequired[str]
+
+
+@coupons.post("/coupons/<coupon_id>/issue")
+@coupons.input(IssueBody, arg_name="body")
+@coupons.doc(
+    summary="Ask for a coupon, first come, first served",
+    responses=answers(
+        {
+            202: Success(
+                "Granted; ask under Location whether it is durable.",
+                IssueSubmitted,
+                ("Location", "Retry-After", "Preference-Applied"),
+            ),
+            201: Success("Granted and durable (after a wait).", IssueResult, ("Location", "Preference-Applied")),
+        },
+        Refusal.COUPON_NOT_FOUND,
+        Refusal.COUPON_ALREADY_ISSUED,
+        Refusal.COUPON_CLOSED,
+        BUSY,
+        TEMPORARY_ERROR,
+    ),
+    extensions=reads(IDEMPOTENCY_KEY, PREFER),
+)
+def issue_coupon(coupon_id: int, body: IssueBody) -> Response:
+    outcome = issuance.issue_coupon(
+        current_engine(), coupon_id=coupon_id, user_id=body.user_id, idempotency_key=idempotency_key()
+    )
+    if isinstance(outcome, Refused):
+        return refused(outcome)
+    headers = {"Location": f"/api/v1/requests/{outcome.request_id}"}
+    with current_waiting_room().granted(request.environ.get("HTTP_PREFER")) as seconds:
+        if seconds:
+            headers["Preference-Applied"] = f"wait={seconds}"
+            state = _state_after_waiting(outcome, seconds)
+            if state is not None and state.status is RequestStatus.COMPLETED:
+                return answer(state.result or {}, 201, headers)
+            if state is not None and state.error is not None:
+                return refused(state.error)
+    return _submitted(outcome, headers)
+
+
+def _state_after_waiting(issued: Issued, seconds: int) -> RequestState | None:
+    """The state at the end of the wait; None when it cannot be had.
+
+    The coupon is granted already. A store that goes away while we wait must not hide that behind an error: the client
+    gets its request id and asks later.
+    """
+    try:
+        state = requests.wait_for_request(current_engine(), issued.request_id, seconds)
+    except EngineError:
+        return None
+    return None if isinstance(state, Refused) else state
+
+
+def _submitted(issued: Issued, headers: dict[str, str]) -> Response:
+    body: IssueSubmitted = {
+        "requestId": issued.request_id,
+        "kind": RequestKind.COUPON_ISSUE.value,
+        "status": RequestStatus.PENDING.value,
+        "couponId": issued.coupon_id,
+        "userId": issued.user_id,
+        "sequence": issued.sequence,
+    }
+    return answer(body, 202, {**headers, "Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+@coupons.get("/users/<user_id>/coupons")
+@coupons.doc(
+    summary="The coupons a user can still use",
+    responses=answers({200: Success("What the user holds, oldest first.", UserCoupons)}, TEMPORARY_ERROR),
+)
+def coupons_of_user(user_id: int) -> Response:
+    held = ledger_coupons.available_coupons_of_user(current_engine().ledger, user_id)
+    body: UserCoupons = {
+        "userCoupons": [
+            {
+                "id": coupon.id,
+                "couponId": coupon.coupon_id,
+                "name": coupon.name,
+                "discountAmount": coupon.discount_amount,
+                "issuedAt": coupon.issued_at,
+            }
+            for coupon in held
+        ]
+    }
+    if not held:
+        body["message"] = NO_COUPONS
+    return answer(body)

@@ -1,0 +1,178 @@
+"""The OpenAPI document: what views say about themselves, completed with what holds for all of them.
+
+APIFlask collects paths, bodies and summaries. Views add their answers with :func:`answers` and the headers they read
+with ``extensions=reads(...)``; :func:`complete` adds the rest, so that no view can forget it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.alias_generators import to_camel
+
+from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
+from web.preferences import LONGEST_WAIT_SECONDS
+from web.problems import INVALID_REQUEST, INVALID_USER_ID, PROBLEM_MEDIA_TYPE, PROBLEMS, Problem
+from web.strict_json import MAX_BODY_BYTES, MAX_SAFE_INTEGER
+
+READ_HEADERS = "x-read-headers"
+IDEMPOTENCY_KEY = "Idempotency-Key"
+PREFER = "Prefer"
+_SCHEMAS = "#/components/schemas/"
+
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "Location": {"description": "Where the request or the new resource is found.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}},
+    "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods there are.", "schema": {"type": "string"}},
+}
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    IDEMPOTENCY_KEY: {
+        "name": IDEMPOTENCY_KEY,
+        "in": "header",
+        "description": "The same key, caller and body gets the first answer again. Kept at least 24 hours.",
+        "schema": {"type": "string", "pattern": f"^[!-~]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}$"},
+    },
+    PREFER: {
+        "name": PREFER,
+        "in": "header",
+        "description": f"`wait=N` answers when the outcome is final, or after N seconds, at most "
+        f"{LONGEST_WAIT_SECONDS}. Anything else is ignored, and so is the wish when too many wait already.",
+        "schema": {"type": "string"},
+        "example": "wait=5",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Success:
+    """An answer that is no error: what it means, the type of its body, the headers it may carry."""
+
+    description: str
+    body: Any
+    headers: tuple[str, ...] = ()
+
+
+def answers(successes: Mapping[int, Success], *codes: str) -> dict[int | str, Any]:
+    """The ``responses`` of ``doc()``: the successes, and the codes a client has to expect besides the ones that every
+    operation of its form has."""
+    described: dict[int | str, Any] = {}
+    for status, success in successes.items():
+        schema = TypeAdapter(success.body).json_schema(mode="serialization", ref_template=_SCHEMAS + "{model}")
+        described[status] = {
+            "description": success.description,
+            "content": {"application/json": {"schema": schema}},
+            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in success.headers},
+        }
+    for code in codes:
+        _add_problem(described, PROBLEMS[code].status, code)
+    return described
+
+
+def reads(*headers: str) -> dict[str, Any]:
+    """The ``extensions`` of ``doc()`` that say which of the :data:`PARAMETERS` a view reads."""
+    return {READ_HEADERS: headers}
+
+
+def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
+    """The document as it is served; APIFlask gives it to us as a dict, as long as the format is JSON."""
+    if isinstance(spec, str):
+        raise TypeError("SPEC_FORMAT must be json")
+    components = spec.setdefault("components", {})
+    components["headers"] = dict(HEADERS)
+    components["parameters"] = dict(PARAMETERS)
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = TypeAdapter(Problem).json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas["Problem"]["properties"]["code"]["enum"] = list(PROBLEMS)
+    spec["paths"] = {_with_camel_variables(path): operations for path, operations in spec.get("paths", {}).items()}
+    for operation in _operations(spec):
+        _complete_parameters(operation)
+        _complete_problems(operation)
+        for schema in _response_schemas(operation):
+            schemas.update(schema.pop("$defs", {}))
+            _drop_generated_titles(schema)
+    schemas.update(schemas["Problem"].pop("$defs", {}))
+    for schema in schemas.values():
+        _drop_generated_titles(schema)
+    return spec
+
+
+def _operations(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for operations in spec["paths"].values():
+        yield from operations.values()
+
+
+def _response_schemas(operation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for response in operation["responses"].values():
+        for content in response.get("content", {}).values():
+            yield content["schema"]
+
+
+def _drop_generated_titles(schema: Mapping[str, Any]) -> None:
+    """Pydantic makes "Discountamount" of discountAmount; the name alone says more."""
+    for member in schema.get("properties", {}).values():
+        member.pop("title", None)
+
+
+def _with_camel_variables(path: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: "{" + to_camel(match[1]) + "}", path)
+
+
+def _complete_parameters(operation: dict[str, Any]) -> None:
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path":
+            if is_path_id(parameter["name"]):
+                parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": MAX_SAFE_INTEGER}
+            parameter["name"] = to_camel(parameter["name"])
+    operation["parameters"] += [{"$ref": f"#/components/parameters/{name}"} for name in operation.pop(READ_HEADERS, ())]
+
+
+def _complete_problems(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    names = {parameter.get("name") for parameter in operation["parameters"]}
+    if "userId" in names:
+        _add_problem(responses, 400, INVALID_USER_ID)
+    if "requestBody" in operation:
+        operation["requestBody"]["required"] = True
+        operation["requestBody"]["description"] = f"At most {MAX_BODY_BYTES} bytes, sent with a Content-Length."
+        for status in (411, 413, 415):
+            _add_problem(responses, status, INVALID_REQUEST)
+    idempotent = {"$ref": f"#/components/parameters/{IDEMPOTENCY_KEY}"} in operation["parameters"]
+    if (
+        "requestBody" in operation
+        or idempotent
+        or any(_is_numbered(parameter) for parameter in operation["parameters"])
+    ):
+        _add_problem(responses, 400, INVALID_REQUEST)
+    _add_problem(responses, 500, "TEMPORARY_ERROR")
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _is_numbered(parameter: Mapping[str, Any]) -> bool:
+    """Whether this is a path id other than the user's, which has a code of its own."""
+    return (
+        parameter.get("in") == "path" and parameter["schema"].get("type") == "integer" and parameter["name"] != "userId"
+    )
+
+
+def _add_problem(responses: dict[Any, Any], status: int, code: str) -> None:
+    """Responses are keyed by number before APIFlask has seen them and by text afterwards."""
+    key = str(status) if any(isinstance(key, str) for key in responses) else status
+    response = responses.setdefault(
+        key,
+        {
+            "description": "",
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
+            **({"headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}} if status == 503 else {}),
+        },
+    )
+    codes = [
+        name for name in response["description"].removeprefix(f"{HTTPStatus(status).phrase}: ").split(", ") if name
+    ]
+    if code not in codes:
+        response["description"] = f"{HTTPStatus(status).phrase}: {', '.join([*codes, code])}"

@@ -1,0 +1,55 @@
+"""The members of requests: path ids, headers, and the base of every body."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from web.problems import INVALID_USER_ID, InvalidRequest
+from web.strict_json import MAX_SAFE_INTEGER
+
+Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
+IDEMPOTENCY_KEY_CHARACTERS = 128
+
+_ID_FORM = re.compile(r"[1-9][0-9]{0,15}")
+_VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
+_TEXT_VARIABLES = frozenset({"request_id"})
+
+
+class RequestBody(BaseModel):
+    """A JSON body: camelCase members, no conversions (``1.0``, ``true`` and ``"1"`` are not 1), no unknown members."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+def is_path_id(variable: str) -> bool:
+    """Whether a path variable of this name is a number: every ``…_id`` is, except the request's, which is opaque."""
+    return variable.endswith("_id") and variable not in _TEXT_VARIABLES
+
+
+def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> None:
+    """Turn the ids in a path into integers before any view runs (a ``url_value_preprocessor``).
+
+    Raises InvalidRequest for what is not written as a positive integer of at most 2**53 - 1 without sign, leading
+    zeros or digits of other scripts: with code INVALID_USER_ID for a user, INVALID_REQUEST for anything else.
+    """
+    for variable, text in (variables or {}).items():
+        if is_path_id(variable):
+            if not _ID_FORM.fullmatch(text) or int(text) > MAX_SAFE_INTEGER:
+                reason = f"must be an integer from 1 to {MAX_SAFE_INTEGER}"
+                if variable == "user_id":
+                    raise InvalidRequest("userId", reason, code=INVALID_USER_ID)
+                raise InvalidRequest(to_camel(variable), reason)
+            variables[variable] = int(text)  # type: ignore[index]
+
+
+def idempotency_key() -> str | None:
+    """The current request's ``Idempotency-Key``, or None. Raises InvalidRequest when it is too long or not visible."""
+    key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not _VISIBLE_ASCII.fullmatch(key):
+        raise InvalidRequest("Idempotency-Key", f"must be 1 to {IDEMPOTENCY_KEY_CHARACTERS} visible ASCII characters")
+    return key

@@ -1,0 +1,73 @@
+"""What operators and developers look at: health, readiness, the documentation, the front page."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal, cast
+
+from apiflask import APIBlueprint, APIFlask
+from flask import Response, current_app, render_template
+from typing_extensions import TypedDict
+
+from engine import readiness
+from web.answers import answer
+from web.current import current_engine
+from web.documentation import Success, answers
+from web.problems import BUSY, PROBLEMS, not_ready
+
+logger = logging.getLogger(__name__)
+
+# Pages need nothing but their own text and style; whatever ends up in them, no browser runs or fetches it.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+operations = APIBlueprint("operations", __name__, tag="Operations")
+
+
+class Alive(TypedDict):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(TypedDict):
+    """The process can take orders."""
+
+    status: Literal["ready"]
+
+
+@operations.get("/healthz")
+@operations.doc(summary="Whether the process is alive", responses=answers({200: Success("It is.", Alive)}))
+def healthz() -> Response:
+    body: Alive = {"status": "alive"}
+    return answer(body)
+
+
+@operations.get("/readyz")
+@operations.doc(
+    summary="Whether the process can take orders",
+    responses=answers({200: Success("It can.", Ready)}, BUSY),
+)
+def readyz() -> Response:
+    missing = readiness.missing_parts(current_engine())
+    if missing:
+        # The reasons may quote a driver, and with it hosts or keys: they are for the log, the names for the client.
+        logger.warning("not ready: %s", "; ".join(f"{part}: {reason}" for part, reason in missing.items()))
+        return not_ready(sorted(missing))
+    body: Ready = {"status": "ready"}
+    return answer(body)
+
+
+@operations.get("/docs")
+@operations.doc(hide=True)
+def docs() -> tuple[str, dict[str, str]]:
+    spec = cast(dict[str, Any], cast(APIFlask, current_app).spec)
+    return render_template("docs.html", spec=spec, problems=PROBLEMS), _PAGE_HEADERS
+
+
+@operations.get("/")
+@operations.doc(hide=True)
+def front_page() -> tuple[str, dict[str, str]]:
+    return render_template("front_page.html"), _PAGE_HEADERS

@@ -1,0 +1,58 @@
+"""Paging through lists that are newest first: ``?limit=`` and an opaque ``?cursor=``."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flask import request
+
+from web.problems import InvalidRequest
+from web.strict_json import MAX_SAFE_INTEGER
+
+DEFAULT_LIMIT = 20
+MOST_PER_PAGE = 100
+
+Row = TypeVar("Row")
+
+_LIMIT = re.compile(r"[1-9][0-9]{0,2}")
+_CURSOR = re.compile(r"before:([1-9][0-9]{0,15})")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a client asked for: at most ``limit`` rows, older than ``before_id`` if that is set."""
+
+    limit: int
+    before_id: int | None
+
+
+def requested_page() -> Page:
+    """The page the current request asks for. Raises InvalidRequest for a limit or cursor that is none of ours."""
+    limit = request.args.get("limit", str(DEFAULT_LIMIT))
+    if not _LIMIT.fullmatch(limit) or int(limit) > MOST_PER_PAGE:
+        raise InvalidRequest("limit", f"must be an integer from 1 to {MOST_PER_PAGE}")
+    cursor = request.args.get("cursor")
+    return Page(int(limit), None if cursor is None else _id_in(cursor))
+
+
+def page_of(rows: Sequence[Row], page: Page, id_of: Callable[[Row], int]) -> tuple[Sequence[Row], str | None]:
+    """The rows to show and the cursor of the next page, None on the last; ``rows`` were read with a limit one higher."""
+    shown = rows[: page.limit]
+    if len(rows) <= page.limit:
+        return shown, None
+    return shown, urlsafe_b64encode(f"before:{id_of(shown[-1])}".encode()).decode().rstrip("=")
+
+
+def _id_in(cursor: str) -> int:
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError as error:
+        raise InvalidRequest("cursor", "is not one that was given out here") from error
+    match = _CURSOR.fullmatch(text)
+    if match is None or int(match[1]) > MAX_SAFE_INTEGER:
+        raise InvalidRequest("cursor", "is not one that was given out here")
+    return int(match[1])
