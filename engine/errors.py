@@ -50,7 +50,8 @@ class LaneCountMismatch(EngineError):
         self.configured = configured
         super().__init__(
             f"the data was built with LANES={recorded}, but this process was started with LANES={configured}. "
-            f"Start with LANES={recorded}, or stop everything and run: make relane LANES={configured}"
+            f"Start with LANES={recorded}; or, to change the number, with everything stopped: "
+            f"RELANE=1 LANES={configured} make run (or make migrate)"
         )
 
 

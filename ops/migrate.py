@@ -1,14 +1,16 @@
-"""Bring the ledger's schema up to date: ``python -m ops.migrate``."""
+"""Bring the ledger's schema up to date: ``python -m ops.migrate``; with RELANE=1 the number of lanes, too."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from engine.config import Settings
 from engine.context import Engine
-from engine.errors import EngineError
+from engine.errors import EngineError, LaneCountMismatch
 from engine.ledger.schema import migrate
 from engine.rebuild import recorded_request_key
+from engine.relane import relane
 
 
 def main() -> int:
@@ -16,12 +18,22 @@ def main() -> int:
     try:
         engine = Engine.connect(Settings.from_environment())
         migrate(engine.ledger)
-        recorded_request_key(engine)
+        _check_lanes(engine)
     except EngineError as error:
         print(error, file=sys.stderr)
         return 2
     engine.close()
     return 0
+
+
+def _check_lanes(engine: Engine) -> None:
+    """Raises LaneCountMismatch unless the data has as many lanes as the settings say, or may be given them now."""
+    try:
+        recorded_request_key(engine)
+    except LaneCountMismatch as mismatch:
+        if os.environ.get("RELANE") != "1":
+            raise
+        relane(engine, mismatch.recorded)
 
 
 if __name__ == "__main__":

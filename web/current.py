@@ -1,4 +1,4 @@
-"""What the current request may use: the engine of this process, and its places for waiting."""
+"""What the current request may use: what the application of this process was made with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from engine.context import Engine
+from web.outages import OutageLog
 from web.preferences import WaitingRoom
 
 EXTENSION = "seonchak"
@@ -18,6 +19,7 @@ class Serving:
 
     engine: Engine
     waiting_room: WaitingRoom = field(default_factory=WaitingRoom)
+    outage_log: OutageLog = field(default_factory=OutageLog)
 
 
 def current_engine() -> Engine:
@@ -28,6 +30,11 @@ def current_engine() -> Engine:
 def current_waiting_room() -> WaitingRoom:
     """The places for those who wait in this process."""
     return _serving().waiting_room
+
+
+def current_outage_log() -> OutageLog:
+    """Where the outages that this process sees are written down."""
+    return _serving().outage_log
 
 
 def _serving() -> Serving:

@@ -17,6 +17,7 @@ from web.app import create_app
 def application_of_this_process() -> APIFlask:
     """Read the settings and make the application; with wrong settings, print all of them and exit with code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # readyz asks it every time, and it tells every time
     try:
         settings = Settings.from_environment()
     except InvalidSettings as error:

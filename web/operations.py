@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Literal, cast
 
 from apiflask import APIBlueprint, APIFlask
@@ -11,11 +10,9 @@ from typing_extensions import TypedDict
 
 from engine import readiness
 from web.answers import answer
-from web.current import current_engine
+from web.current import current_engine, current_outage_log
 from web.documentation import Success, answers
 from web.problems import BUSY, PROBLEMS, not_ready
-
-logger = logging.getLogger(__name__)
 
 # Pages need nothing but their own text and style; whatever ends up in them, no browser runs or fetches it.
 _PAGE_HEADERS = {
@@ -54,7 +51,8 @@ def readyz() -> Response:
     missing = readiness.missing_parts(current_engine())
     if missing:
         # The reasons may quote a driver, and with it hosts or keys: they are for the log, the names for the client.
-        logger.warning("not ready: %s", "; ".join(f"{part}: {reason}" for part, reason in missing.items()))
+        for part, reason in missing.items():
+            current_outage_log().warn(part, reason)
         return not_ready(sorted(missing))
     body: Ready = {"status": "ready"}
     return answer(body)

@@ -40,7 +40,7 @@ def requested_page() -> Page:
 
 
 def page_of(rows: Sequence[Row], page: Page, id_of: Callable[[Row], int]) -> tuple[Sequence[Row], str | None]:
-    """The rows to show and the cursor of the next page, None on the last; ``rows`` were read with a limit one higher."""
+    """The rows to show and the next page's cursor, None on the last; ``rows`` were read with a limit one higher."""
     shown = rows[: page.limit]
     if len(rows) <= page.limit:
         return shown, None

@@ -7,9 +7,6 @@ of ours. Its ``type`` is then ``about:blank``, which by RFC 9457 means "nothing 
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired
@@ -23,8 +20,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from engine.catalog import WindowReversed
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
-
-logger = logging.getLogger(__name__)
+from web.current import current_outage_log
 
 INVALID_REQUEST = "INVALID_REQUEST"
 INVALID_USER_ID = "INVALID_USER_ID"
@@ -121,7 +117,6 @@ def not_ready(missing: Sequence[str]) -> Response:
 
 def register_problems(app: APIFlask) -> None:
     """Make every error that a view or the framework raises a problem document."""
-    outages = _OutageLog()
 
     @app.errorhandler(InvalidRequest)
     def invalid_request(error: InvalidRequest) -> Response:
@@ -133,12 +128,12 @@ def register_problems(app: APIFlask) -> None:
 
     @app.errorhandler(GateUnavailable)
     def gate_unavailable(error: GateUnavailable) -> Response:
-        outages.warn("gate", error)
+        current_outage_log().warn("gate", error)
         return _problem(BUSY, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.errorhandler(LedgerUnavailable)
     def ledger_unavailable(error: LedgerUnavailable) -> Response:
-        outages.warn("ledger", error)
+        current_outage_log().warn("ledger", error)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.error_processor
@@ -192,21 +187,3 @@ def _problem(
     if status == 503:
         response.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     return response
-
-
-class _OutageLog:
-    """Says once a second that a store is away: during a rush every request would, and drown everything else."""
-
-    PAUSE_SECONDS = 1.0
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next: dict[str, float] = {}
-
-    def warn(self, part: str, error: Exception) -> None:
-        now = time.monotonic()
-        with self._lock:
-            if now < self._next.get(part, 0.0):
-                return
-            self._next[part] = now + self.PAUSE_SECONDS
-        logger.warning("%s (said at most once a second)", error)

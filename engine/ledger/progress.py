@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.ledger.tables import engine_settings, lane_progress, quarantined_outcomes
@@ -78,6 +78,11 @@ def is_quarantined(connection: Connection, request_id: str) -> bool:
     """Whether the ledger refused to record this request."""
     query = select(quarantined_outcomes.c.id).where(quarantined_outcomes.c.request_id == request_id)
     return connection.execute(query).first() is not None
+
+
+def change_setting(connection: Connection, name: str, value: str) -> None:
+    """Replace what was recorded."""
+    connection.execute(update(engine_settings).where(engine_settings.c.name == name).values(value=value))
 
 
 def setting(connection: Connection, name: str, value_if_new: str) -> str:

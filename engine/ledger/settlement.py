@@ -3,7 +3,7 @@
 The rows that decide (accounts, coupons) are locked in key order and read once; the orders of the batch are then decided
 one after another, in the order in which the gate accepted them, on what the ones before left over; the results are
 written set by set. So two orders of one user in one batch see each other, and the number of statements depends neither
-on the number of orders nor on how they fall among users (``docs/decisions/0011-settling-in-memory.md``).
+on the number of orders nor on how they fall among users (``docs/decisions/0008-settling-in-memory.md``).
 """
 
 from __future__ import annotations
