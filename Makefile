@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
     $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done), \
     $(error Python 3.11 or newer is needed; none of these is: $(CANDIDATES)))
-PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install --quiet --disable-pip-version-check --require-hashes
+PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format migrate rush benchmark lock clean
