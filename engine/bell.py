@@ -1,4 +1,7 @@
-"""The bell: an RQ job that says only "drain this lane". It carries no outcome, so a lost one costs time, no data."""
+"""The bell: an RQ job that says only "drain this lane" or "work off follow-ups".
+
+It carries no outcome, so a lost one costs time, no data.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from engine.gate.clients import connect_queue
 
 DRAIN_QUEUE = "drain"
 DRAIN_JOB = "workers.drain.drain_lane"
+FOLLOWUPS_QUEUE = "followups"
+FOLLOWUPS_JOB = "workers.followups.work_off_followups"
 JOB_TIMEOUT_SECONDS = 60
 RESULT_TTL_SECONDS = 10
 FAILURE_TTL_SECONDS = 3600
@@ -21,11 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 class Bell:
-    """Rings for lanes. Thread-safe."""
+    """Rings for lanes and for follow-ups. Thread-safe."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._queue = Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer)
+        self._followups = Queue(FOLLOWUPS_QUEUE, connection=client, serializer=JSONSerializer)
 
     @classmethod
     def connect(cls, url: str) -> Bell:
@@ -41,23 +47,41 @@ class Bell:
         Never raises: the decision is taken and in the outbox, and the scheduler rings again for a head that gets old.
         The job's id is random, because RQ refuses a fixed id long after its job is done.
         """
+        return self._enqueue(self._queue, DRAIN_JOB, lane)
+
+    def ring_for_followups(self) -> bool:
+        """Ask for follow-ups to be worked off, unless somebody has asked and no worker has come yet; never raises.
+
+        Call it after the commit that planned them: the job that waits starts later than that and sees them.
+        """
+        return self.followups_waiting() > 0 or self._enqueue(self._followups, FOLLOWUPS_JOB)
+
+    def waiting(self) -> int:
+        """How many rings for drains no worker has answered yet; 0 when the queue cannot be asked."""
+        return _count(self._queue)
+
+    def followups_waiting(self) -> int:
+        """How many rings for follow-ups no worker has answered yet; 0 when the queue cannot be asked."""
+        return _count(self._followups)
+
+    def _enqueue(self, queue: Queue, job: str, *arguments: int) -> bool:
         try:
-            self._queue.enqueue(
-                DRAIN_JOB,
-                lane,
+            queue.enqueue(
+                job,
+                *arguments,
                 job_timeout=JOB_TIMEOUT_SECONDS,
                 result_ttl=RESULT_TTL_SECONDS,
                 failure_ttl=FAILURE_TTL_SECONDS,
                 ttl=QUEUED_TTL_SECONDS,
             )
         except redis.RedisError as error:
-            logger.warning("the bell of lane %d could not be rung (%s); the scheduler will", lane, error)
+            logger.warning("the bell for %s%s could not be rung (%s); the scheduler will", job, arguments, error)
             return False
         return True
 
-    def waiting(self) -> int:
-        """How many rings no worker has answered yet; 0 when the queue cannot be asked."""
-        try:
-            return int(self._queue.count)
-        except redis.RedisError:
-            return 0
+
+def _count(queue: Queue) -> int:
+    try:
+        return int(queue.count)
+    except redis.RedisError:
+        return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from engine.errors import InvalidSettings
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+DATA_PLATFORM_SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Settings:
     """How long one decision may take; the contract promises BUSY within a second of Redis going away."""
     statement_timeout_seconds: float = 5.0
     ledger_pool_size: int = 8
+    data_platform_url: str = ""
+    """Where order events are POSTed. Empty: nobody is told, deliveries wait in the ledger until there is an address."""
+    data_platform_secret: str = field(default="", repr=False)
+    """What deliveries are signed with; has to be there when the address is."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -48,7 +53,11 @@ class Settings:
             auth=reader.choice("AUTH", cls.auth, ("off",)),
             backlog_limit=reader.integer("BACKLOG_LIMIT", cls.backlog_limit, 1, 100_000_000),
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
+            data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
+            data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
         )
+        if settings.data_platform_url and not settings.data_platform_secret:
+            reader.problems.append("DATA_PLATFORM_SECRET is not set: what goes to DATA_PLATFORM_URL is signed with it")
         if settings.auth == "off" and not is_loopback(settings.host):
             reader.problems.append(
                 f"HOST={settings.host}: AUTH=off is refused unless HOST is a loopback address (127.0.0.1, ::1)"
@@ -92,6 +101,17 @@ class _Reader:
             self.problems.append(f"{name} is not set (for example {schemes[0]}://…)")
         elif urlsplit(value).scheme not in schemes:
             self.problems.append(f"{name}: the scheme must be one of {', '.join(schemes)}")
+        return value
+
+    def optional_url(self, name: str, schemes: tuple[str, ...]) -> str:
+        value = self.text(name, "")
+        try:
+            parts = urlsplit(value)
+            wrong = bool(value) and (parts.scheme not in schemes or not parts.hostname)
+        except ValueError:
+            wrong = True
+        if wrong:
+            self.problems.append(f"{name}: must be empty or {' or '.join(f'{scheme}://…' for scheme in schemes)}")
         return value
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:

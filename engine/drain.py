@@ -139,6 +139,8 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
             report.recorded += len(entries)
             report.orders += len(settlement.sold) + len(settlement.unsold)
             end_holds(engine, settlement)
+            if settlement.sold:
+                engine.bell.ring_for_followups()
             return
     if len(entries) > 1:
         middle = len(entries) // 2

@@ -14,6 +14,7 @@ from engine.context import Engine
 from engine.drain import DrainReport, drain_batch
 from engine.errors import LaneCountMismatch
 from engine.gate import coupons as gate_coupons
+from engine.gate import products as gate_products
 from engine.gate import stock
 from engine.gate.coupons import Winner, lane_of_coupon
 from engine.gate.gate import LaneState
@@ -21,7 +22,9 @@ from engine.gate.lanes import close_lane, open_lane
 from engine.gate.request_ids import new_request_key
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
+from engine.ledger import products as ledger_products
 from engine.ledger import progress
+from engine.product_catalog import terms_of_product
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ def rebuild_lane(engine: Engine, state: LaneState) -> None:
     holds = stock.forget_holds(engine.gate, lane)
     with engine.ledger.snapshot() as connection:
         coupons = _build_coupons(engine, connection, lane)
+        products = _build_products(engine, connection, lane)
         _mark_returns(engine, connection, lane)
     open_lane(
         engine.gate,
@@ -65,10 +69,11 @@ def rebuild_lane(engine: Engine, state: LaneState) -> None:
         rebuilt=True,
     )
     logger.warning(
-        "lane %d was rebuilt from the ledger, opened under epoch %d: %d coupons, %d holds dropped, %d entries drained",
+        "lane %d was rebuilt and opened under epoch %d: %d coupons, %d products, %d holds dropped, %d entries drained",
         lane,
         begun.epoch,
         coupons,
+        products,
         holds,
         drained,
     )
@@ -88,6 +93,16 @@ def _build_coupons(engine: Engine, connection: Connection, lane: int) -> int:
         if lane_of_coupon(engine.gate, coupon.id) == lane:
             winners = ledger_coupons.winners_of(connection, coupon.id)
             gate_coupons.build(engine.gate, terms_of(coupon), coupon.issued, (Winner(*row) for row in winners))
+            built += 1
+    return built
+
+
+def _build_products(engine: Engine, connection: Connection, lane: int) -> int:
+    """Products with the stock that completed orders left over: in a rebuilt lane nothing is held."""
+    built = 0
+    for product in ledger_products.all_products(connection):
+        if stock.lane_of_product(engine.gate, product.id) == lane:
+            gate_products.build(engine.gate, terms_of_product(product), product.stock)
             built += 1
     return built
 

@@ -8,9 +8,11 @@ import sys
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, LaneCountMismatch
+from engine.gate.server import security_warning
 from engine.ledger.schema import migrate
 from engine.rebuild import recorded_request_key
 from engine.relane import relane
+from ops.demo_data import load_demo_data
 
 
 def main() -> int:
@@ -19,6 +21,10 @@ def main() -> int:
         engine = Engine.connect(Settings.from_environment())
         migrate(engine.ledger)
         _check_lanes(engine)
+        if warning := security_warning(engine.gate):
+            print(f"warning: {warning}", file=sys.stderr)
+        if os.environ.get("DEMO_DATA") == "1" and load_demo_data(engine.ledger):
+            print("loaded a small shop to play with; DEMO_DATA=0 starts with an empty one")
     except EngineError as error:
         print(error, file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,12 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
             postgres_port=ports["postgres"],
             commands=commands,
             formation={"worker": workers},
-            environ={**environ, "DEMO_DATA": given.get("DEMO_DATA", "1"), "PATH": _path(given)},
+            environ={
+                **environ,
+                "DEMO_DATA": given.get("DEMO_DATA", "1"),
+                "PATH": _path(given),
+                **_data_platform(given, ports["platform"]),
+            },
             policy=RestartPolicy(options.restarts, options.restart_window),
             readiness_patience_seconds=options.readiness_patience,
         )
@@ -142,19 +148,29 @@ def _refuse_unreachable_stores(given: Mapping[str, str]) -> None:
 
 
 def _remembered_ports(path: Path) -> dict[str, int]:
-    """The stores' ports: the same as last time while they are free, so that notes and open tools stay right."""
+    """The ports of what we bring along: as last time while they are free, so that notes and open tools stay right."""
     try:
         remembered = json.loads(path.read_text())
     except (OSError, ValueError):
         remembered = {}
     ports: dict[str, int] = {}
-    for name in ("valkey", "postgres"):
+    for name in ("valkey", "postgres", "platform"):
         port = remembered.get(name) if isinstance(remembered, dict) else None
         if not isinstance(port, int) or not 1024 <= port <= 65535 or not port_is_free("127.0.0.1", port):
             port = free_port()
         ports[name] = port
     write_private(path, json.dumps(ports) + "\n")
     return ports
+
+
+def _data_platform(given: Mapping[str, str], port: int) -> dict[str, str]:
+    """Where order events go: to the given address, or to our stand-in, on a port and under a secret of its own."""
+    found = {"PLATFORM_PORT": given.get("PLATFORM_PORT", str(port))}
+    if "DATA_PLATFORM_URL" not in given:
+        found["DATA_PLATFORM_URL"] = f"http://127.0.0.1:{found['PLATFORM_PORT']}/events"
+    if "DATA_PLATFORM_SECRET" not in given:
+        found["DATA_PLATFORM_SECRET"] = secrets.token_hex(16)
+    return found
 
 
 def _path(given: Mapping[str, str]) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 
-from engine import catalog, guard, holds
+from engine import catalog, followups, guard, holds, popularity, product_catalog
 from engine.context import Engine
 from engine.gate import outbox
+from engine.ledger.idempotency import forget_old_keys
 
 OLD_HEAD_MS = 1000
+KEPT = timedelta(hours=25)
+"""The contract promises 24 hours for an idempotency key."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,23 @@ def watch_lanes(engine: Engine) -> None:
 
 def publish_changes(engine: Engine) -> None:
     """Make live what a process recorded and could not publish."""
-    published = catalog.publish_changes(engine)
-    if published:
-        logger.warning("published %d coupons that their writer could not", published)
+    coupons = catalog.publish_changes(engine)
+    products = product_catalog.publish_product_changes(engine)
+    if coupons or products:
+        logger.warning("published %d coupons and %d products that their writers could not", coupons, products)
+
+
+def sweep_followups(engine: Engine) -> bool:
+    """Ring when follow-ups are due: a lost ring, a lost job or a killed worker costs a second; whether it rang."""
+    return followups.any_due(engine) and engine.bell.ring_for_followups()
+
+
+def forget_idempotency_keys(engine: Engine) -> None:
+    """Drop first answers that nobody may ask for again."""
+    with engine.ledger.transaction() as connection:
+        forget_old_keys(connection, datetime.now(UTC) - KEPT)
+
+
+def rebuild_ranking(engine: Engine) -> None:
+    """Bring the popular products up to date."""
+    popularity.rebuild_ranking(engine)

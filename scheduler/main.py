@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import Connection, text
@@ -75,8 +76,18 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
         (jobs.ring_old_bells, 0.5),
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
+        (jobs.sweep_followups, 1.0),
+        (jobs.rebuild_ranking, 60.0),
+        (jobs.forget_idempotency_keys, 3600.0),
     ):
-        scheduler.add_job(_guarded(job, engine, fatal), "interval", seconds=seconds, id=job.__name__)
+        # The first time at once: a standby that takes over does not know for how long nobody did it.
+        scheduler.add_job(
+            _guarded(job, engine, fatal),
+            "interval",
+            seconds=seconds,
+            id=job.__name__,
+            next_run_time=datetime.now(UTC),
+        )
     try:
         # A fresh stack is ready as soon as its lanes are: do not wait for the first tick.
         _guarded(jobs.watch_lanes, engine, fatal)()

@@ -7,15 +7,32 @@ from apiflask import APIFlask
 from engine.context import Engine
 from web import documentation
 from web.admin_coupons import admin_coupons
+from web.admin_products import admin_products
+from web.admin_users import admin_users
+from web.balance import balance
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
 from web.fields import read_path_ids
 from web.operations import operations
+from web.orders import orders
+from web.popular import popular
 from web.problems import register_problems
+from web.products import products
 from web.requests import requests
 from web.strict_json import MAX_BODY_BYTES, StrictJSONProvider, StrictRequest
 
-BLUEPRINTS = (coupons, requests, admin_coupons, operations)
+BLUEPRINTS = (
+    balance,
+    products,
+    popular,
+    coupons,
+    orders,
+    requests,
+    admin_users,
+    admin_products,
+    admin_coupons,
+    operations,
+)
 
 
 class Application(APIFlask):

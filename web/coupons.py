@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Literal, NotRequired
 
 from apiflask import APIBlueprint
-from flask import Response, request
+from flask import Response
 from typing_extensions import TypedDict
 
-from engine import issuance, requests
-from engine.errors import EngineError
+from engine import issuance
 from engine.ledger import coupons as ledger_coupons
-from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
+from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
 from web.answers import answer
-from web.current import current_engine, current_waiting_room
+from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
-from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR, refused
+from web.problems import BUSY, TEMPORARY_ERROR, refused
+from web.submissions import answer_submission
 
 NO_COUPONS = "보유한 쿠폰이 없습니다"
 
@@ -95,41 +95,15 @@ def issue_coupon(coupon_id: int, body: IssueBody) -> Response:
     )
     if isinstance(outcome, Refused):
         return refused(outcome)
-    headers = {"Location": f"/api/v1/requests/{outcome.request_id}"}
-    with current_waiting_room().granted(request.environ.get("HTTP_PREFER")) as seconds:
-        if seconds:
-            headers["Preference-Applied"] = f"wait={seconds}"
-            state = _state_after_waiting(outcome, seconds)
-            if state is not None and state.status is RequestStatus.COMPLETED:
-                return answer(state.result or {}, 201, headers)
-            if state is not None and state.error is not None:
-                return refused(state.error)
-    return _submitted(outcome, headers)
-
-
-def _state_after_waiting(issued: Issued, seconds: int) -> RequestState | None:
-    """The state at the end of the wait; None when it cannot be had.
-
-    The coupon is granted already. A store that goes away while we wait must not hide that behind an error: the client
-    gets its request id and asks later.
-    """
-    try:
-        state = requests.wait_for_request(current_engine(), issued.request_id, seconds)
-    except EngineError:
-        return None
-    return None if isinstance(state, Refused) else state
-
-
-def _submitted(issued: Issued, headers: dict[str, str]) -> Response:
-    body: IssueSubmitted = {
-        "requestId": issued.request_id,
+    pending: IssueSubmitted = {
+        "requestId": outcome.request_id,
         "kind": RequestKind.COUPON_ISSUE.value,
         "status": RequestStatus.PENDING.value,
-        "couponId": issued.coupon_id,
-        "userId": issued.user_id,
-        "sequence": issued.sequence,
+        "couponId": outcome.coupon_id,
+        "userId": outcome.user_id,
+        "sequence": outcome.sequence,
     }
-    return answer(body, 202, {**headers, "Retry-After": str(RETRY_AFTER_SECONDS)})
+    return answer_submission(outcome.request_id, pending)
 
 
 @coupons.get("/users/<user_id>/coupons")

@@ -83,6 +83,8 @@ def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
     """The document as it is served; APIFlask gives it to us as a dict, as long as the format is JSON."""
     if isinstance(spec, str):
         raise TypeError("SPEC_FORMAT must be json")
+    # Several blueprints may share a tag, and APIFlask lists it once for each.
+    spec["tags"] = list({tag["name"]: tag for tag in spec.get("tags", [])}.values())
     components = spec.setdefault("components", {})
     components["headers"] = dict(HEADERS)
     components["parameters"] = dict(PARAMETERS)

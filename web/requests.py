@@ -14,6 +14,7 @@ from web.answers import answer
 from web.coupons import IssueResult
 from web.current import current_engine, current_waiting_room
 from web.documentation import PREFER, Success, answers, reads
+from web.orders import OrderShown
 from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR, error_of, refused
 
 requests = APIBlueprint("requests", __name__, url_prefix="/api/v1", tag="Requests")
@@ -32,7 +33,7 @@ class RequestShown(TypedDict):
     requestId: str
     kind: Literal["coupon_issue", "order"]
     status: Literal["PENDING", "COMPLETED", "FAILED"]
-    result: IssueResult | None
+    result: IssueResult | OrderShown | None
     error: RequestError | None
 
 

@@ -75,6 +75,9 @@ class StrictRequest(Request):
             raise LengthRequired
         if self.content_length > MAX_BODY_BYTES:
             raise RequestEntityTooLarge
+        if len(self.get_data()) != self.content_length:
+            # Servers that end the stream themselves do not tell us that the client went away in the middle.
+            raise InvalidRequest("body", "not as long as its Content-Length says")
         value = super().get_json(force=True, cache=cache)
         if not isinstance(value, dict):
             raise InvalidRequest("body", "must be a JSON object")

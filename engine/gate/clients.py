@@ -54,11 +54,15 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
     return redis.Redis.from_pool(pool)
 
 
-def connect_queue(url: str) -> redis.Redis:
-    """A client for RQ: raw bytes, because RQ stores compressed job data; Cluster is refused by the settings."""
+def connect_queue(url: str, *, timeout_seconds: float = 1.0) -> redis.Redis:
+    """A client for RQ: raw bytes, because RQ stores compressed job data; Cluster is refused by the settings.
+
+    The time-out is short because a ring is made while a client waits; RQ's worker sets its own.
+    """
+    options: dict[str, Any] = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
     if urlsplit(url).scheme == "redis+sentinel":
-        return _from_sentinel(url, {"socket_timeout": 5, "socket_connect_timeout": 1}, max_connections=16)
-    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=1)
+        return _from_sentinel(url, options, max_connections=16)
+    return redis.Redis.from_url(url, **options)
 
 
 def _from_sentinel(url: str, options: dict[str, Any], max_connections: int) -> redis.Redis:

@@ -93,13 +93,13 @@ class Gate:
     def known_lane(self, lane: int) -> LaneState:
         """What this process last learned of a lane's epoch and request key; asks Redis the first time.
 
-        Raises GateUnavailable while the lane is not ready, LaneCountMismatch when the data has other lanes.
+        Raises GateUnavailable while the lane is not ready, or when the data has another number of lanes.
         """
         known = self._known.get(lane)
         if known is None:
             known = self.inspect(lane)
             if known.lanes is not None and known.lanes != self.lanes:
-                raise LaneCountMismatch(recorded=known.lanes, configured=self.lanes)
+                raise GateUnavailable(str(LaneCountMismatch(recorded=known.lanes, configured=self.lanes)))
             if not known.ready:
                 raise GateUnavailable(f"lane {lane} is not ready")
             self._request_key = known.request_key

@@ -16,7 +16,12 @@ key                            type    written by               expiry
 ``sc:{n}:holds``                zset    reserve_stock            an entry leaves when its hold is settled or released
 ``sc:{n}:returned:<nonce>``     string  return_stock, rebuild    ``RETURN_MARKER_SECONDS``
 ``sc:{n}:idempotency:<digest>``  string  orders                   ``KEEP_SECONDS``
+``sc:{products}:list``          string  whoever missed it        ``LIST_SECONDS``
+``sc:{products}:generation``    string  product catalog          never; grows with every change
+``sc:filling:<name>``           string  whoever missed a cache   ``FILLING_MS``
 ``sc:heartbeat:<name>``        string  scheduler                ``HEARTBEAT_SECONDS``
+``sc:popular``                 zset    scheduler, web           ``RANKING_SECONDS``, ``EMPTY_SECONDS``
+``sc:{sc:popular}:next:<token>``  zset    scheduler, web           becomes ``sc:popular`` at once
 =============================  ======  =======================  ================================================
 """
 
@@ -87,6 +92,31 @@ def idempotency(number: int, digest: str) -> str:
     return f"{PREFIX}:{{{number}}}:idempotency:{digest}"
 
 
+def product_list() -> str:
+    """String: the product list as JSON, with the generation it belongs to. No decision reads it: it needs no lane."""
+    return f"{PREFIX}:{{products}}:list"
+
+
+def product_generation() -> str:
+    """String: a number that grows with every change of a product; in one slot with the list, to be read with it."""
+    return f"{PREFIX}:{{products}}:generation"
+
+
+def filling(name: str) -> str:
+    """String: somebody asks the ledger in order to fill the cache of this name."""
+    return f"{PREFIX}:filling:{name}"
+
+
 def heartbeat(name: str) -> str:
     """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
     return f"{PREFIX}:heartbeat:{name}"
+
+
+def popular() -> str:
+    """Sorted set: ``<product id, 19 digits> <name>`` by units sold, negated; or the marker of an empty ranking."""
+    return f"{PREFIX}:popular"
+
+
+def next_popular(token: str) -> str:
+    """Sorted set: a ranking before it is renamed. Its hash tag is the other key's name, so both are in one slot."""
+    return f"{PREFIX}:{{{popular()}}}:next:{token}"

@@ -1,0 +1,68 @@
+"""Balances: charged, asked for, listed. Everything happens in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from engine.context import Engine
+from engine.errors import EngineError
+from engine.ledger import accounts as ledger_accounts
+from engine.ledger.accounts import Account, BalanceTransaction
+from engine.ledger.idempotency import Answer, Claim, answer_once
+from engine.outcomes import Refusal, Refused
+
+_NO_SUCH_USER = Refused(Refusal.USER_NOT_FOUND)
+
+
+class BalanceTooLarge(EngineError):
+    """The balance would pass what every JSON client can represent exactly; nothing was charged."""
+
+
+def charge_balance(engine: Engine, user_id: int, amount: int, idempotency_key: str | None) -> Answer:
+    """Add money to a balance: ``{userId, newBalance, transactionId}``.
+
+    Raises BalanceTooLarge (nothing changed) and LedgerUnavailable; after the latter, if it happened at the commit, the
+    outcome is unknown, and the same call with the same idempotency key gets it.
+    """
+    claim = None
+    if idempotency_key is not None:
+        claim = Claim(user_id, "charge", idempotency_key, {"amount": amount})
+
+    def work(connection: Connection) -> Answer:
+        return answer_once(connection, claim, lambda: _charge(connection, user_id, amount))
+
+    return engine.ledger.run(work)
+
+
+def balance_of(engine: Engine, user_id: int) -> Account | Refused:
+    """The account of a user. Raises LedgerUnavailable."""
+    with engine.ledger.read() as connection:
+        return ledger_accounts.account_by_id(connection, user_id) or _NO_SUCH_USER
+
+
+def transactions_of(
+    engine: Engine, user_id: int, before_id: int | None, limit: int
+) -> Sequence[BalanceTransaction] | Refused:
+    """A page of a user's transactions, newest first. Raises LedgerUnavailable."""
+    with engine.ledger.read() as connection:
+        if ledger_accounts.account_by_id(connection, user_id) is None:
+            return _NO_SUCH_USER
+        return ledger_accounts.transactions_of(connection, user_id, before_id, limit)
+
+
+def open_account(engine: Engine, user_id: int | None, name: str | None) -> Account | None:
+    """A new account; None when its id is taken. Raises LedgerUnavailable."""
+    with engine.ledger.transaction() as connection:
+        return ledger_accounts.open_account(connection, user_id, name)
+
+
+def _charge(connection: Connection, user_id: int, amount: int) -> Answer:
+    account = ledger_accounts.account_by_id(connection, user_id, for_update=True)
+    if account is None:
+        return _NO_SUCH_USER
+    charge = ledger_accounts.charge(connection, account, amount)
+    if charge is None:
+        raise BalanceTooLarge(f"a balance of {account.balance} cannot take {amount} more")
+    return {"userId": user_id, "newBalance": charge.balance, "transactionId": charge.transaction_id}

@@ -1,0 +1,47 @@
+"""Users as administrators see them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from apiflask import APIBlueprint
+from flask import Response
+from pydantic import StringConstraints
+from typing_extensions import TypedDict
+
+from engine import accounts
+from web.answers import answer
+from web.current import current_engine
+from web.documentation import Success, answers
+from web.fields import Id, RequestBody
+from web.problems import TEMPORARY_ERROR, InvalidRequest
+
+admin_users = APIBlueprint("admin_users", __name__, url_prefix="/api/v1/admin", tag="Administration")
+
+
+class NewUserBody(RequestBody):
+    """The user to add; without an id the next free one is taken."""
+
+    user_id: Id | None = None
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)] | None = None
+
+
+class UserShown(TypedDict):
+    """A user and their balance in KRW."""
+
+    userId: int
+    name: str | None
+    balance: int
+
+
+@admin_users.post("/users")
+@admin_users.input(NewUserBody, arg_name="body")
+@admin_users.doc(
+    summary="Add a user; an id that is taken is INVALID_REQUEST",
+    responses=answers({201: Success("Added, with a balance of 0.", UserShown)}, TEMPORARY_ERROR),
+)
+def add_user(body: NewUserBody) -> Response:
+    account = accounts.open_account(current_engine(), body.user_id, body.name)
+    if account is None:
+        raise InvalidRequest("userId", "is taken")
+    return answer({"userId": account.user_id, "name": account.name, "balance": account.balance}, 201)

@@ -1,0 +1,52 @@
+"""What sells best."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from apiflask import APIBlueprint
+from flask import Response
+from typing_extensions import TypedDict
+
+from engine import popularity
+from web.answers import answer
+from web.current import current_engine
+from web.documentation import Success, answers
+from web.problems import TEMPORARY_ERROR
+
+NO_STATISTICS = "통계 데이터가 없습니다"
+
+popular = APIBlueprint("popular", __name__, url_prefix="/api/v1", tag="Products")
+
+
+class PopularProductShown(TypedDict):
+    """A product and the units of it sold in the last 72 hours."""
+
+    productId: int
+    name: str
+    totalSales: int
+
+
+class PopularProducts(TypedDict):
+    """At most five, most sold first, ties by product id; ``message`` is there when nothing sold."""
+
+    popularProducts: list[PopularProductShown]
+    message: NotRequired[str]
+
+
+@popular.get("/products/popular")
+@popular.doc(
+    summary="What sold best in the last 72 hours",
+    responses=answers({200: Success("At most five products.", PopularProducts)}, TEMPORARY_ERROR),
+)
+def popular_products() -> Response:
+    products = popularity.popular_products(current_engine())
+    body: PopularProducts = {
+        "popularProducts": [
+            {"productId": product.product_id, "name": product.name, "totalSales": product.total_sales}
+            for product in products
+        ]
+    }
+    if not products:
+        body["message"] = NO_STATISTICS
+    return answer(body)

@@ -1,0 +1,61 @@
+"""What is on sale."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from apiflask import APIBlueprint
+from flask import Response
+from typing_extensions import TypedDict
+
+from engine import product_catalog
+from engine.product_catalog import ProductView
+from web.answers import answer
+from web.current import current_engine
+from web.documentation import Success, answers
+from web.problems import TEMPORARY_ERROR
+
+NO_PRODUCTS = "등록된 상품이 없습니다"
+
+products = APIBlueprint("products", __name__, url_prefix="/api/v1", tag="Products")
+
+
+class ProductShown(TypedDict):
+    """A product: price in KRW per unit, ``stock`` in units free to take at this moment."""
+
+    id: int
+    name: str
+    price: int
+    stock: int
+    status: Literal["ACTIVE", "INACTIVE"]
+
+
+class Products(TypedDict):
+    """What is on sale, in order of id; ``message`` is there when that is nothing."""
+
+    products: list[ProductShown]
+    message: NotRequired[str]
+
+
+def product_shown(product: ProductView) -> ProductShown:
+    """A product as clients see it."""
+    return {
+        "id": product.id,
+        "name": product.name,
+        "price": product.price,
+        "stock": product.stock,
+        "status": "ACTIVE" if product.status == "ACTIVE" else "INACTIVE",
+    }
+
+
+@products.get("/products")
+@products.doc(
+    summary="What is on sale, with live stock",
+    responses=answers({200: Success("The products on sale.", Products)}, TEMPORARY_ERROR),
+)
+def list_products() -> Response:
+    found = product_catalog.list_products(current_engine())
+    body: Products = {"products": [product_shown(product) for product in found]}
+    if not found:
+        body["message"] = NO_PRODUCTS
+    return answer(body)
