@@ -84,7 +84,8 @@ class StackDriver:
         (self.folder / "Procfile").write_text("".join(f"{name}: {command}\n" for name, command in commands.items()))
 
     def start(self, *options: str, stdout: int | None = None, **environ: str) -> None:
-        ours = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "HOST", "LANES", "AUTH", "WORKERS")
+        ours = {"REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "HOST", "LANES", "AUTH", "WORKERS"}
+        ours |= {"PLATFORM_PORT", "DATA_PLATFORM_URL", "DATA_PLATFORM_SECRET"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         command = [sys.executable, "-m", "ops.run", "--procfile", str(self.folder / "Procfile"), *options]
         with open(self.folder / "output", "wb") as output, open(self.folder / "complaint", "wb") as complaint:

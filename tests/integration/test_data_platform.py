@@ -20,7 +20,7 @@ import pytest
 from engine import data_platform, followups
 from engine.context import Engine
 from engine.data_platform import DataPlatform, DeliveryFailed, is_signed, signature
-from engine.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, work_off
+from engine.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, retry_delay_seconds, work_off
 from engine.ledger.followups import FollowupKind
 from engine.ledger.order_events import OrderEvent, OrderEventName
 from ops import requeue_followups
@@ -42,6 +42,12 @@ DELIVERY = (FollowupKind.DATA_PLATFORM,)
 EVENT = OrderEvent(7, OrderEventName.ORDER_COMPLETED, {"event": "ORDER_COMPLETED", "orderId": 7})
 SHORT = 0.5
 """Seconds that an exchange may take in tests of what happens when they are over."""
+
+
+@pytest.fixture(autouse=True)
+def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance has no say here: a failed row is due again when the test says so, or in two seconds at the earliest."""
+    monkeypatch.setattr(followups, "retry_delay_seconds", lambda attempts: retry_delay_seconds(attempts, lambda: 1.0))
 
 
 @pytest.fixture

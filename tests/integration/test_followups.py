@@ -56,6 +56,12 @@ class Worker(SimpleWorker):
         pass
 
 
+@pytest.fixture(autouse=True)
+def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance has no say here: a failed row is due again when the test says so, or in two seconds at the earliest."""
+    monkeypatch.setattr(followups, "retry_delay_seconds", lambda attempts: retry_delay_seconds(attempts, lambda: 1.0))
+
+
 @contextmanager
 def refused_by_the_ledger(engine: Engine, order_id: int) -> Iterator[None]:
     """While it lasts, nobody can write this order's history."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -42,6 +43,12 @@ def remember(driver: StackDriver) -> None:
         connection.execute("CREATE TABLE trace AS SELECT 'kept' AS word")
 
 
+def variable(output: str, name: str) -> str:
+    """What the release step, being `env`, has shown of a variable."""
+    [value] = re.findall(rf"^release +\| {name}=(.*)$", output, re.MULTILINE)
+    return str(value)
+
+
 def assert_remembered(driver: StackDriver) -> None:
     with redis.Redis.from_url(driver.stack.redis_url) as client:
         assert client.get("trace") == b"kept"
@@ -78,6 +85,27 @@ def test_processes_learn_where_everything_is(driver: StackDriver) -> None:
         "DEMO_DATA=1",
     ):
         assert f"release  | {line}\n" in driver.output
+
+
+def test_order_events_go_to_the_stand_in_unless_told_otherwise(driver: StackDriver) -> None:
+    driver.procfile(release="env", web=f"python {driver.folder / 'web.py'}")
+    driver.start_and_await_ready()
+    output = driver.output
+    port = variable(output, "PLATFORM_PORT")
+    assert variable(output, "DATA_PLATFORM_URL") == f"http://127.0.0.1:{port}/events"
+    assert len(variable(output, "DATA_PLATFORM_SECRET")) == 32
+    assert driver.stop() == 0
+    driver.start_and_await_ready()
+    assert variable(driver.output, "PLATFORM_PORT") == port
+    assert variable(driver.output, "DATA_PLATFORM_SECRET") != variable(output, "DATA_PLATFORM_SECRET")
+    assert driver.stop() == 0
+    given = {"DATA_PLATFORM_URL": "https://platform.example/in", "DATA_PLATFORM_SECRET": "ours"}
+    driver.start_and_await_ready(**given)
+    assert {name: variable(driver.output, name) for name in given} == given
+
+
+def test_a_data_platform_without_a_secret_is_refused(driver: StackDriver) -> None:
+    assert "DATA_PLATFORM_SECRET is not set" in driver.refused(DATA_PLATFORM_URL="https://platform.example/in")
 
 
 def test_starting_again_finds_all_data_at_the_same_addresses(driver: StackDriver) -> None:

@@ -34,6 +34,11 @@ from tests.integration.shop import (
 )
 
 
+@pytest.fixture(params=[1, 4], ids=["one lane", "four lanes"])
+def lanes(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 def sweep(engine: Engine) -> None:
     for lane in range(engine.gate.lanes):
         sweep_holds(engine, lane)
