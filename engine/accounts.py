@@ -10,7 +10,7 @@ from engine.context import Engine
 from engine.errors import EngineError
 from engine.ledger import accounts as ledger_accounts
 from engine.ledger.accounts import Account, BalanceTransaction
-from engine.ledger.idempotency import Answer, Claim, answer_once
+from engine.ledger.idempotency import Answer, Claim, administration_claim, answer_once
 from engine.outcomes import Refusal, Refused
 
 _NO_SUCH_USER = Refused(Refusal.USER_NOT_FOUND)
@@ -52,10 +52,25 @@ def transactions_of(
         return ledger_accounts.transactions_of(connection, user_id, before_id, limit)
 
 
-def open_account(engine: Engine, user_id: int | None, name: str | None) -> Account | None:
-    """A new account; None when its id is taken. Raises LedgerUnavailable."""
-    with engine.ledger.transaction() as connection:
-        return ledger_accounts.open_account(connection, user_id, name)
+class UserIdTaken(EngineError):
+    """There is an account with this id; nothing was opened."""
+
+
+def open_account(engine: Engine, user_id: int | None, name: str | None, idempotency_key: str | None) -> Answer:
+    """A new account: ``{userId, name, balance}``. Raises UserIdTaken, LedgerUnavailable."""
+    claim = administration_claim("open_account", idempotency_key, {"userId": user_id, "name": name})
+
+    def work(connection: Connection) -> Answer:
+        return answer_once(connection, claim, lambda: _open(connection, user_id, name))
+
+    return engine.ledger.run(work)
+
+
+def _open(connection: Connection, user_id: int | None, name: str | None) -> Answer:
+    account = ledger_accounts.open_account(connection, user_id, name)
+    if account is None:
+        raise UserIdTaken(f"user {user_id} exists")
+    return {"userId": account.user_id, "name": account.name, "balance": account.balance}
 
 
 def _charge(connection: Connection, user_id: int, amount: int) -> Answer:

@@ -19,6 +19,7 @@ from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import CouponTerms
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Coupon
+from engine.ledger.idempotency import administration_claim, answer_once
 from engine.outcomes import Refusal, Refused
 
 
@@ -74,9 +75,12 @@ class WindowReversed(ValueError):
     """The change would let a coupon end before it starts."""
 
 
-def create_coupon(engine: Engine, new: NewCoupon) -> CouponOverview:
-    """Offer a coupon; open for issuing when this returns. Raises LedgerUnavailable (nothing changed) or
-    GateUnavailable (recorded; the scheduler makes it live as soon as the gate is back)."""
+def create_coupon(engine: Engine, new: NewCoupon, idempotency_key: str | None = None) -> CouponOverview | Refused:
+    """Offer a coupon; open for issuing when this returns. The same key and coupon again is the same coupon.
+
+    Raises LedgerUnavailable (nothing changed) or GateUnavailable (recorded; the scheduler makes it live as soon as
+    the gate is back).
+    """
     values = {
         "name": new.name,
         "discount_amount": new.discount_amount,
@@ -85,9 +89,13 @@ def create_coupon(engine: Engine, new: NewCoupon) -> CouponOverview:
         "ends_at": new.ends_at,
         "status": new.status,
     }
-    with engine.ledger.transaction() as connection:
-        coupon = ledger_coupons.insert_coupon(connection, values)
-    return _published(engine, coupon)
+    claim = administration_claim("create_coupon", idempotency_key, values)
+
+    def work(connection: Connection) -> Coupon | Refused | None:
+        created = answer_once(connection, claim, lambda: {"id": ledger_coupons.insert_coupon(connection, values).id})
+        return created if isinstance(created, Refused) else ledger_coupons.coupon_by_id(connection, created["id"])
+
+    return _published_or_refused(engine, engine.ledger.run(work))
 
 
 def change_coupon(engine: Engine, coupon_id: int, change: CouponChange) -> CouponOverview | Refused:
@@ -109,7 +117,7 @@ def change_coupon(engine: Engine, coupon_id: int, change: CouponChange) -> Coupo
         if "window_forward" in str(error.orig):
             raise WindowReversed("endsAt must be after startsAt") from error
         raise
-    return Refused(Refusal.COUPON_NOT_FOUND) if coupon is None else _published(engine, coupon)
+    return _published_or_refused(engine, coupon)
 
 
 def coupon_overview(engine: Engine, coupon_id: int) -> CouponOverview | Refused:
@@ -140,7 +148,11 @@ def terms_of(coupon: Coupon) -> CouponTerms:
     )
 
 
-def _published(engine: Engine, coupon: Coupon) -> CouponOverview:
+def _published_or_refused(engine: Engine, coupon: Coupon | Refused | None) -> CouponOverview | Refused:
+    if coupon is None:
+        return Refused(Refusal.COUPON_NOT_FOUND)
+    if isinstance(coupon, Refused):
+        return coupon
     _publish(engine, coupon)
     return _overview(engine, coupon)
 

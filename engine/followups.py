@@ -179,7 +179,10 @@ class _Run:
     # -- effects in the ledger
 
     def _commit_with_effect(self, kind: FollowupKind, among: Sequence[int] | None) -> int:
-        """The effect and its rows in one transaction; halved around what the ledger refuses, until that is alone."""
+        """The effect and its rows in one transaction, halved around what the ledger refuses until that is alone.
+
+        How many were done: a batch of failures alone is no reason to look for more in this run.
+        """
         rows: list[Followup] = []
 
         def work(connection: Connection) -> None:
@@ -196,12 +199,11 @@ class _Run:
             if len(rows) == 1:
                 # The driver's first line: the rest is the statement and its values.
                 self._set_aside(kind, [_failure(rows[0], rows[0].attempts + 1, str(error.orig))], claimed=False)
-            else:
-                ids = [row.id for row in rows]
-                self._commit_with_effect(kind, ids[: len(ids) // 2])
-                self._commit_with_effect(kind, ids[len(ids) // 2 :])
-        else:
-            self._count_done(kind, rows)
+                return 0
+            ids = [row.id for row in rows]
+            halves = (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+            return sum(self._commit_with_effect(kind, half) for half in halves)
+        self._count_done(kind, rows)
         return len(rows)
 
     # -- effects elsewhere

@@ -33,7 +33,7 @@ def sweep_holds(engine: Engine, lane: int) -> int:
         end = ended[hold.nonce]
         # In lanes before an order's last one a hold does not know the request id; the nonce has to do there.
         own = not hold.request_id or end.request_id == hold.request_id
-        if end.status in ("COMPLETED", "CANCELLED") and own:
+        if not hold.product_ids or (end.status in ("COMPLETED", "CANCELLED") and own):
             stock.settle(engine.gate, lane, [hold.nonce])
         else:
             stock.release(engine.gate, lane, hold.nonce, hold.product_ids)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from typing_extensions import override
+
 from engine.context import Engine
 from engine.gate import popularity as gate_popularity
 from engine.gate.popularity import PopularProduct
@@ -45,15 +47,18 @@ class _Ranking(ReadThrough[list[PopularProduct], None]):
         super().__init__()
         self._now = now
 
+    @override
     def look(self, engine: Engine) -> tuple[list[PopularProduct] | None, None]:
         return gate_popularity.cached_ranking(engine.gate), None
 
+    @override
     def ask(self, engine: Engine) -> list[PopularProduct]:
         now = datetime.now(UTC) if self._now is None else self._now
         with engine.ledger.read() as connection:
             sales = statistics.best_sellers(connection, now, SHOWN)
         return [PopularProduct(*product) for product in sales]
 
+    @override
     def keep(self, engine: Engine, value: list[PopularProduct], ticket: None) -> None:
         # Whoever fills a gap may be slower than the scheduler and know less: it does not replace what is there.
         gate_popularity.cache_ranking(engine.gate, value, replace=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from engine.errors import EngineError
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
+from engine.ledger.idempotency import administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
 from engine.read_through import ReadThrough
@@ -49,12 +50,21 @@ class ProductView:
     status: str
 
 
-def create_product(engine: Engine, new: NewProduct) -> ProductView:
-    """Put a product on sale; it can be ordered when this returns. Raises LedgerUnavailable (nothing changed) or
-    GateUnavailable (recorded; the scheduler makes it live as soon as the gate is back)."""
-    with engine.ledger.transaction() as connection:
-        product = ledger_products.insert_product(connection, new.name, new.price, new.stock, new.status)
-    return _published(engine, product)
+def create_product(engine: Engine, new: NewProduct, idempotency_key: str | None = None) -> ProductView | Refused:
+    """Put a product on sale; it can be ordered when this returns. The same key and product again is the same product.
+
+    Raises LedgerUnavailable (nothing changed) or GateUnavailable (recorded; the scheduler makes it live as soon as
+    the gate is back).
+    """
+    claim = administration_claim("create_product", idempotency_key, asdict(new))
+
+    def work(connection: Connection) -> Product | Refused | None:
+        created = answer_once(
+            connection, claim, lambda: {"id": ledger_products.insert_product(connection, **asdict(new)).id}
+        )
+        return created if isinstance(created, Refused) else ledger_products.product_by_id(connection, created["id"])
+
+    return _published_or_refused(engine, engine.ledger.run(work))
 
 
 def change_product(engine: Engine, product_id: int, change: ProductChange) -> ProductView | Refused:
@@ -65,8 +75,7 @@ def change_product(engine: Engine, product_id: int, change: ProductChange) -> Pr
     def work(connection: Connection) -> Product | None:
         return ledger_products.update_product(connection, product_id, values, change.add_stock)
 
-    product = engine.ledger.run(work)
-    return Refused(Refusal.PRODUCT_NOT_FOUND) if product is None else _published(engine, product)
+    return _published_or_refused(engine, engine.ledger.run(work))
 
 
 def publish_product_changes(engine: Engine) -> int:
@@ -89,7 +98,10 @@ def list_products(engine: Engine) -> list[ProductView]:
     Without the gate it comes from the ledger, with the ledger's stock; without the ledger, from the cache. Raises
     LedgerUnavailable when neither has it.
     """
-    products = [ProductView(**product) for product in _LIST.get(engine)]
+    found = _LIST.find(engine)
+    products = [ProductView(**product) for product in found.value]
+    if not found.redis_answers:
+        return products
     try:
         units = gate_products.units_available(engine.gate, [product.id for product in products])
     except EngineError:
@@ -124,7 +136,11 @@ class _ProductList(ReadThrough[list[dict[str, Any]], str]):
 _LIST = _ProductList()
 
 
-def _published(engine: Engine, product: Product) -> ProductView:
+def _published_or_refused(engine: Engine, product: Product | Refused | None) -> ProductView | Refused:
+    if product is None:
+        return Refused(Refusal.PRODUCT_NOT_FOUND)
+    if isinstance(product, Refused):
+        return product
     available = product.stock
     _publish(engine, product)
     with suppress(EngineError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from engine.context import Engine
@@ -13,11 +15,19 @@ from engine.gate import filling
 from engine.single_flight import SingleFlight
 
 Value = TypeVar("Value")
-Ticket = TypeVar("Ticket")
+Ticket = TypeVar("Ticket", bound=Hashable)
 
 PATIENCE_SECONDS = 1.0
 """How long to wait for another process that asks the ledger, before asking it, too."""
 LOOK_AGAIN_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Found(Generic[Value]):
+    """A value, and whether Redis answered when it was looked for there: if not, asking it more costs a time-out."""
+
+    value: Value
+    redis_answers: bool
 
 
 class ReadThrough(ABC, Generic[Value, Ticket]):
@@ -33,7 +43,10 @@ class ReadThrough(ABC, Generic[Value, Ticket]):
 
     @abstractmethod
     def look(self, engine: Engine) -> tuple[Value | None, Ticket]:
-        """What is cached, None if nothing is, and what :meth:`keep` needs to know of this moment."""
+        """What is cached, None if nothing is, and what :meth:`keep` needs to know of this moment.
+
+        Who misses with different tickets does not share an answer: the ledger may have changed in between.
+        """
 
     @abstractmethod
     def ask(self, engine: Engine) -> Value:
@@ -45,11 +58,17 @@ class ReadThrough(ABC, Generic[Value, Ticket]):
 
     def get(self, engine: Engine) -> Value:
         """The value. Raises LedgerUnavailable when it is not cached and the ledger does not answer."""
+        return self.find(engine).value
+
+    def find(self, engine: Engine) -> Found[Value]:
+        """As :meth:`get`, and how Redis was found to be."""
         try:
-            cached, _ = self.look(engine)
+            cached, ticket = self.look(engine)
         except EngineError:
-            return self._flights.do(engine, lambda: self.ask(engine))
-        return cached if cached is not None else self._flights.do(engine, lambda: self._fill(engine))
+            return Found(self._flights.do(engine, lambda: self.ask(engine)), redis_answers=False)
+        if cached is None:
+            cached = self._flights.do((engine, ticket), lambda: self._fill(engine))
+        return Found(cached, redis_answers=True)
 
     def _fill(self, engine: Engine) -> Value:
         """Ask the ledger and cache the answer, unless another process does. Redis may go away at any step."""

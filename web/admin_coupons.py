@@ -16,8 +16,8 @@ from engine.catalog import CouponChange, CouponOverview, NewCoupon
 from engine.outcomes import Refusal, Refused
 from web.answers import answer
 from web.current import current_engine
-from web.documentation import Success, answers
-from web.fields import RequestBody
+from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
+from web.fields import RequestBody, idempotency_key
 from web.moments import Moment
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 
@@ -95,10 +95,15 @@ class CouponShown(TypedDict):
 @admin_coupons.input(NewCouponBody, arg_name="body")
 @admin_coupons.doc(
     summary="Offer a coupon, open for issuing at once",
-    responses=answers({201: Success("Offered.", CouponShown, ("Location",))}, BUSY, TEMPORARY_ERROR),
+    responses=answers(
+        {201: Success("Offered.", CouponShown, ("Location",))}, Refusal.IDEMPOTENCY_KEY_REUSED, BUSY, TEMPORARY_ERROR
+    ),
+    extensions=reads(IDEMPOTENCY_KEY),
 )
 def create_coupon(body: NewCouponBody) -> Response:
-    overview = catalog.create_coupon(current_engine(), NewCoupon(**body.model_dump()))
+    overview = catalog.create_coupon(current_engine(), NewCoupon(**body.model_dump()), idempotency_key())
+    if isinstance(overview, Refused):
+        return refused(overview)
     return answer(_shown(overview), 201, {"Location": f"/api/v1/admin/coupons/{overview.id}"})
 
 

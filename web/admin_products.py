@@ -14,8 +14,8 @@ from engine.outcomes import Refusal, Refused
 from engine.product_catalog import NewProduct, ProductChange
 from web.answers import answer
 from web.current import current_engine
-from web.documentation import Success, answers
-from web.fields import RequestBody
+from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
+from web.fields import RequestBody, idempotency_key
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 from web.products import ProductShown, product_shown
 
@@ -63,11 +63,12 @@ class ProductChangeBody(RequestBody):
 @admin_products.input(NewProductBody, arg_name="body")
 @admin_products.doc(
     summary="Put a product on sale, at once",
-    responses=answers({201: Success("On sale.", ProductShown)}, BUSY, TEMPORARY_ERROR),
+    responses=answers({201: Success("On sale.", ProductShown)}, Refusal.IDEMPOTENCY_KEY_REUSED, BUSY, TEMPORARY_ERROR),
+    extensions=reads(IDEMPOTENCY_KEY),
 )
 def create_product(body: NewProductBody) -> Response:
-    product = product_catalog.create_product(current_engine(), NewProduct(**body.model_dump()))
-    return answer(product_shown(product), 201)
+    outcome = product_catalog.create_product(current_engine(), NewProduct(**body.model_dump()), idempotency_key())
+    return refused(outcome) if isinstance(outcome, Refused) else answer(product_shown(outcome), 201)
 
 
 @admin_products.patch("/products/<product_id>")

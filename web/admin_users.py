@@ -10,11 +10,13 @@ from pydantic import StringConstraints
 from typing_extensions import TypedDict
 
 from engine import accounts
+from engine.accounts import UserIdTaken
+from engine.outcomes import Refusal, Refused
 from web.answers import answer
 from web.current import current_engine
-from web.documentation import Success, answers
-from web.fields import Id, RequestBody
-from web.problems import TEMPORARY_ERROR, InvalidRequest
+from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
+from web.fields import Id, RequestBody, idempotency_key
+from web.problems import TEMPORARY_ERROR, InvalidRequest, refused
 
 admin_users = APIBlueprint("admin_users", __name__, url_prefix="/api/v1/admin", tag="Administration")
 
@@ -38,10 +40,14 @@ class UserShown(TypedDict):
 @admin_users.input(NewUserBody, arg_name="body")
 @admin_users.doc(
     summary="Add a user; an id that is taken is INVALID_REQUEST",
-    responses=answers({201: Success("Added, with a balance of 0.", UserShown)}, TEMPORARY_ERROR),
+    responses=answers(
+        {201: Success("Added, with a balance of 0.", UserShown)}, Refusal.IDEMPOTENCY_KEY_REUSED, TEMPORARY_ERROR
+    ),
+    extensions=reads(IDEMPOTENCY_KEY),
 )
 def add_user(body: NewUserBody) -> Response:
-    account = accounts.open_account(current_engine(), body.user_id, body.name)
-    if account is None:
-        raise InvalidRequest("userId", "is taken")
-    return answer({"userId": account.user_id, "name": account.name, "balance": account.balance}, 201)
+    try:
+        outcome = accounts.open_account(current_engine(), body.user_id, body.name, idempotency_key())
+    except UserIdTaken as error:
+        raise InvalidRequest("userId", "is taken") from error
+    return refused(outcome) if isinstance(outcome, Refused) else answer(outcome, 201)

@@ -39,12 +39,9 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
     }
     scheme = urlsplit(url).scheme
     if scheme == "redis+cluster":
-        options.pop("retry")
+        # The one client that asks at once: it has to know which node has which slots.
         return RedisCluster.from_url(
-            url.replace("redis+cluster://", "redis://", 1),
-            **options,
-            cluster_error_retry_attempts=0,
-            max_connections=max_connections,
+            url.replace("redis+cluster://", "redis://", 1), **options, max_connections=max_connections
         )
     if scheme == "redis+sentinel":
         return _from_sentinel(url, options, max_connections)

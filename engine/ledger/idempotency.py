@@ -31,7 +31,12 @@ class Claim:
 
     @property
     def fingerprint(self) -> str:
-        return sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
+        return sha256(json.dumps(self.body, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def administration_claim(operation: str, key: str | None, body: Mapping[str, Any]) -> Claim | None:
+    """The claim of an administrator, who is nobody in particular: user 0; None without a key."""
+    return None if key is None else Claim(0, operation, key, body)
 
 
 def answer_once(connection: Connection, claim: Claim | None, work: Callable[[], Answer]) -> Answer:

@@ -52,6 +52,12 @@ def update_product(
     return None if row is None else _product(row)
 
 
+def product_by_id(connection: Connection, product_id: int) -> Product | None:
+    """A product, or None."""
+    row = connection.execute(select(products).where(products.c.id == product_id)).mappings().one_or_none()
+    return None if row is None else _product(row)
+
+
 def all_products(connection: Connection) -> list[Product]:
     """Every product there is, in order of id."""
     return [_product(row) for row in connection.execute(select(products).order_by(products.c.id)).mappings()]

@@ -7,13 +7,13 @@ from itertools import count
 from sqlalchemy import text
 
 from engine import catalog, issuance
-from engine.catalog import NewCoupon
+from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
 from engine.drain import drain
 from engine.gate import keys, stock
-from engine.outcomes import Issued, Refused, RequestState, Submitted
 from engine.orders import place_order
-from engine.product_catalog import NewProduct, create_product
+from engine.outcomes import Issued, Refused, RequestState, Submitted
+from engine.product_catalog import NewProduct, ProductView, create_product
 from engine.requests import request_state
 
 _names = count(1)
@@ -38,12 +38,15 @@ def add_user(engine: Engine, user_id: int, balance: int) -> int:
 
 def add_product(engine: Engine, price: int, units: int) -> int:
     """A product on sale; its id."""
-    return create_product(engine, NewProduct(f"상품 {next(_names)}", price, units, "ACTIVE")).id
+    product = create_product(engine, NewProduct(f"상품 {next(_names)}", price, units, "ACTIVE"))
+    assert isinstance(product, ProductView)
+    return product.id
 
 
 def add_held_coupon(engine: Engine, user_id: int, discount: int) -> int:
     """A coupon that this user holds in the ledger; the id of the user's coupon."""
     coupon = catalog.create_coupon(engine, NewCoupon(f"쿠폰 {next(_names)}", discount, 100, None, None, "ACTIVE"))
+    assert isinstance(coupon, CouponOverview)
     issued = issuance.issue_coupon(engine, coupon_id=coupon.id, user_id=user_id, idempotency_key=None)
     assert isinstance(issued, Issued)
     drain_all(engine)

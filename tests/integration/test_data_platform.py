@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from engine import data_platform, followups
+from engine.config import Settings
 from engine.context import Engine
 from engine.data_platform import DataPlatform, DeliveryFailed, is_signed, signature
+from engine.errors import InvalidSettings
 from engine.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, retry_delay_seconds, work_off
 from engine.ledger.followups import FollowupKind
 from engine.ledger.order_events import OrderEvent, OrderEventName
@@ -395,6 +397,30 @@ def test_a_delivery_that_never_comes_to_an_end_is_parked(connected: Engine, plat
     assert work_off(connected).parked == 1
     assert platform.requests == 0
     assert attempts(connected) == [("PARKED", MOST_ATTEMPTS + 1, "no attempt ever came to an end")]
+
+
+# -- settings
+
+
+STORES = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+
+
+@pytest.mark.parametrize("url", ["ftp://platform/in", "platform.example", "http://", "http://[", "https:///in"])
+def test_an_address_that_cannot_be_posted_to_is_named(url: str) -> None:
+    with pytest.raises(InvalidSettings) as problem:
+        Settings.from_environment({**STORES, "DATA_PLATFORM_URL": url, "DATA_PLATFORM_SECRET": SECRET})
+    assert len(problem.value.problems) == 1
+    assert problem.value.problems[0].startswith("DATA_PLATFORM_URL: must be empty or http://… or https://…")
+
+
+def test_an_address_needs_a_secret_and_the_secret_is_not_shown() -> None:
+    given = {**STORES, "DATA_PLATFORM_URL": "https://platform.example/in"}
+    with pytest.raises(InvalidSettings, match="DATA_PLATFORM_SECRET is not set"):
+        Settings.from_environment(given)
+    settings = Settings.from_environment({**given, "DATA_PLATFORM_SECRET": SECRET})
+    assert settings.data_platform_secret == SECRET
+    assert SECRET not in repr(settings)
+    assert Settings.from_environment(STORES).data_platform_url == ""
 
 
 # -- the stand-in as a process

@@ -359,6 +359,7 @@ def test_the_delay_doubles_up_to_a_bound_and_is_spread_over_all_of_it() -> None:
 # -- stock that goes back on sale
 
 
+@pytest.mark.parametrize("lanes", [1, 4])
 def test_the_units_of_a_cancelled_order_go_back_on_sale_once(engine: Engine) -> None:
     apple, pear = add_product(engine), add_product(engine)
     put_on_sale(engine, apple, 10)
@@ -368,6 +369,7 @@ def test_the_units_of_a_cancelled_order_go_back_on_sale_once(engine: Engine) -> 
     assert (available(engine, apple), available(engine, pear)) == (12, 3)
 
 
+@pytest.mark.parametrize("lanes", [1, 4])
 def test_a_worker_killed_after_returning_stock_returns_it_again_without_effect(engine: Engine) -> None:
     product = add_product(engine)
     put_on_sale(engine, product, 10)

@@ -65,7 +65,8 @@ def test_an_order_is_pending_then_completed_with_prices_and_amounts(engine: Engi
         (apple, 1_000, 2),
         (pear, 500, 3),
     ]
-    assert (state.result["totalAmount"], state.result["discountAmount"], state.result["paidAmount"]) == (3_500, 0, 3_500)
+    amounts = (state.result["totalAmount"], state.result["discountAmount"], state.result["paidAmount"])
+    assert amounts == (3_500, 0, 3_500)
     assert balance(engine, user) == 6_500
     assert (stock_in_ledger(engine, apple), stock_in_ledger(engine, pear)) == (8, 7)
     assert holds(engine) == 0
@@ -76,9 +77,7 @@ def test_a_short_product_refuses_the_whole_order_and_says_which(engine: Engine) 
     user = add_user(engine, 1, 10_000)
     plenty, scarce = add_product(engine, 10, 50), add_product(engine, 10, 1)
     refused = order(engine, user, {plenty: 5, scarce: 2})
-    assert refused == Refused(
-        Refusal.OUT_OF_STOCK, {"items": [{"productId": scarce, "requested": 2, "available": 1}]}
-    )
+    assert refused == Refused(Refusal.OUT_OF_STOCK, {"items": [{"productId": scarce, "requested": 2, "available": 1}]})
     assert (available(engine, plenty), available(engine, scarce), holds(engine)) == (50, 1, 0)
 
 

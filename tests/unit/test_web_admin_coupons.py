@@ -72,12 +72,12 @@ def test_a_new_coupon_is_offered_as_described(client: FlaskClient, asked: list[A
     assert response.status_code == 201
     assert response.json == SHOWN
     assert response.headers["Location"] == "/api/v1/admin/coupons/7"
-    assert asked == [(NewCoupon("봄", 1000, 50, datetime(2030, 1, 1, tzinfo=UTC), None, "INACTIVE"),)]
+    assert asked == [(NewCoupon("봄", 1000, 50, datetime(2030, 1, 1, tzinfo=UTC), None, "INACTIVE"), None)]
 
 
 def test_a_new_coupon_is_active_and_without_limits_unless_told_otherwise(client: FlaskClient, asked: list[Any]) -> None:
     assert client.post(COUPONS, json=NEW).status_code == 201
-    assert asked == [(NewCoupon("봄", 1000, 50, None, None, "ACTIVE"),)]
+    assert asked == [(NewCoupon("봄", 1000, 50, None, None, "ACTIVE"), None)]
 
 
 @pytest.mark.parametrize(
