@@ -13,7 +13,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush benchmark lock clean
+.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_UR
 
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush
+
+order-rush: $(VENV)/development ## sell one hot product to a crowd and prove the result (ORDERS= USERS= UNITS= CHAOS=worker,web,scheduler)
+	@exec $(PYTHON) -m loadtests.shop_run order_rush
+
+mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDERS= USERS= UNITS= CHAOS=)
+	@exec $(PYTHON) -m loadtests.shop_run mixed
 
 benchmark: $(VENV)/development ## measure, as ratios in one run
 	@exec $(PYTHON) -m loadtests.benchmark

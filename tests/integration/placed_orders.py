@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,8 +17,10 @@ from sqlalchemy import Connection, event, text
 
 from engine.context import Engine
 from engine.ledger.followups import FollowupKind, plan
-from ops.processes import free_port
+from ops.processes import PROJECT_ROOT, free_port
 
+SECRET = "hush"
+"""What the stand-in for the data platform expects deliveries to be signed with."""
 ORDERED_AT = datetime(2030, 5, 1, 12, 34, 56, 789000, tzinfo=UTC)
 CANCELLED_AT = datetime(2030, 5, 3, 1, 2, 3, tzinfo=UTC)
 
@@ -139,3 +145,29 @@ def statements_of(engine: Engine, part: str) -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(engine.ledger.engine, "before_cursor_execute", note)
+
+
+def killed_at(engine: Engine, place: str) -> None:
+    """Let a worker process work and kill it (SIGKILL) when it comes to ``place``, a function of the ledger's part."""
+    settings = engine.settings
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os; from engine.config import Settings; from engine.context import Engine\n"
+            "from engine import followups; from engine.ledger import followups as ledger_followups\n"
+            f"ledger_followups.{place} = lambda *_, **__: os.kill(os.getpid(), 9)\n"
+            "followups.work_off(Engine.connect(Settings.from_environment()))\n",
+        ],
+        cwd=PROJECT_ROOT,
+        env={
+            **os.environ,
+            "REDIS_URL": settings.redis_url,
+            "DATABASE_URL": settings.database_url,
+            "LANES": str(settings.lanes),
+            "DATA_PLATFORM_URL": settings.data_platform_url,
+            "DATA_PLATFORM_SECRET": settings.data_platform_secret,
+        },
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Deliveries to the data platform: what is sent, how it is signed, and answers of every kind from the stand-in."""
+"""One delivery to the data platform: what is sent, how it is signed, answers of every kind; and the stand-in."""
 
 from __future__ import annotations
 
@@ -6,73 +6,29 @@ import hashlib
 import hmac
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from engine import data_platform, followups
+from engine import data_platform
 from engine.config import Settings
-from engine.context import Engine
 from engine.data_platform import DataPlatform, DeliveryFailed, is_signed, signature
 from engine.errors import InvalidSettings
-from engine.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, retry_delay_seconds, work_off
-from engine.ledger.followups import FollowupKind
 from engine.ledger.order_events import OrderEvent, OrderEventName
-from ops import requeue_followups
 from ops.mock_data_platform import MockDataPlatform, Mode
 from ops.processes import PROJECT_ROOT, free_port
 from tests.integration.placed_orders import (
-    add_order,
-    add_product,
-    execute,
-    make_due,
-    rows,
-    statuses,
-    with_settings,
+    SECRET,
 )
-from tests.integration.stack_driver import wait_until
 
-SECRET = "hush"
-DELIVERY = (FollowupKind.DATA_PLATFORM,)
 EVENT = OrderEvent(7, OrderEventName.ORDER_COMPLETED, {"event": "ORDER_COMPLETED", "orderId": 7})
 SHORT = 0.5
 """Seconds that an exchange may take in tests of what happens when they are over."""
-
-
-@pytest.fixture(autouse=True)
-def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chance has no say here: a failed row is due again when the test says so, or in two seconds at the earliest."""
-    monkeypatch.setattr(followups, "retry_delay_seconds", lambda attempts: retry_delay_seconds(attempts, lambda: 1.0))
-
-
-@pytest.fixture
-def platform() -> Iterator[MockDataPlatform]:
-    platform = MockDataPlatform(0, SECRET)
-    thread = threading.Thread(target=platform.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield platform
-    platform.stop()
-    thread.join()
-
-
-@pytest.fixture
-def connected(engine: Engine, platform: MockDataPlatform) -> Iterator[Engine]:
-    """An engine that knows the platform."""
-    connected = with_settings(engine, data_platform_url=platform.url, data_platform_secret=SECRET)
-    yield connected
-    connected.close()
-
-
-def attempts(engine: Engine) -> list[tuple[str, int, str | None]]:
-    """Status, attempts and last error of every follow-up, by id."""
-    return rows(engine, "SELECT status, attempts, last_error FROM order_followups ORDER BY id")
 
 
 # -- one delivery
@@ -180,223 +136,6 @@ def test_without_the_deadline_a_trickle_would_go_on(
     assert not ended.wait(4 * SHORT)
     platform.behave(Mode.OK)
     thread.join()
-
-
-# -- deliveries as follow-ups
-
-
-def test_orders_and_cancellations_are_delivered_with_items_and_amounts(
-    connected: Engine, platform: MockDataPlatform
-) -> None:
-    product = add_product(connected, "감귤")
-    order = add_order(
-        connected, {product: 3}, (FollowupKind.DATA_PLATFORM, FollowupKind.CANCEL_DATA_PLATFORM), cancelled=True
-    )
-    report = work_off(connected)
-    assert report.done == {FollowupKind.DATA_PLATFORM: 1, FollowupKind.CANCEL_DATA_PLATFORM: 1}
-    assert set(statuses(connected).values()) == {"DONE"}
-    common = {
-        "orderId": order,
-        "userId": 7,
-        "orderItems": [{"productId": product, "name": "감귤", "unitPrice": 1000, "quantity": 3}],
-        "totalAmount": 3000,
-        "discountAmount": 100,
-        "paidAmount": 2900,
-        "userCouponId": None,
-    }
-    assert platform.received()["last"] == [
-        {
-            "eventId": f"order-{order}-completed",
-            "event": "ORDER_COMPLETED",
-            "occurredAt": "2030-05-01T12:34:56.789000Z",
-            **common,
-        },
-        {
-            "eventId": f"order-{order}-cancelled",
-            "event": "ORDER_CANCELLED",
-            "occurredAt": "2030-05-03T01:02:03.000000Z",
-            **common,
-        },
-    ]
-
-
-def test_without_an_address_deliveries_wait_and_cost_no_attempt(engine: Engine) -> None:
-    add_order(engine, {add_product(engine): 1}, DELIVERY)
-    assert engine.settings.data_platform_url == ""
-    assert work_off(engine).done == {}
-    assert not followups.any_due(engine)
-    assert attempts(engine) == [("PENDING", 0, None)]
-
-
-def test_deliveries_that_waited_for_an_address_go_out_when_there_is_one(
-    engine: Engine, connected: Engine, platform: MockDataPlatform
-) -> None:
-    add_order(engine, {add_product(engine): 1}, DELIVERY)
-    work_off(engine)
-    assert followups.any_due(connected)
-    work_off(connected)
-    assert platform.received()["count"] == 1
-
-
-def test_hundreds_are_delivered_each_once(connected: Engine, platform: MockDataPlatform) -> None:
-    product = add_product(connected)
-    for _ in range(300):
-        add_order(connected, {product: 1}, DELIVERY)
-    assert work_off(connected).done == {FollowupKind.DATA_PLATFORM: 300}
-    received = platform.received()
-    assert (received["count"], received["repeated"]) == (300, 0)
-
-
-def test_a_failing_platform_is_tried_again_later_and_parked_in_the_end(
-    connected: Engine, platform: MockDataPlatform, caplog: pytest.LogCaptureFixture
-) -> None:
-    order = add_order(connected, {add_product(connected): 1}, DELIVERY)
-    platform.behave(Mode.FAIL)
-    for attempt in range(1, MOST_ATTEMPTS):
-        assert work_off(connected).failed == 1
-        assert attempts(connected) == [("PENDING", attempt, "HTTP 500")]
-        assert "ALARM" not in caplog.text
-        make_due(connected)
-    report = work_off(connected)
-    assert (report.failed, report.parked) == (1, 1)
-    assert attempts(connected) == [("PARKED", MOST_ATTEMPTS, "HTTP 500")]
-    assert f"ALARM: DATA_PLATFORM of order {order} is parked: HTTP 500" in caplog.text
-    make_due(connected)
-    platform.behave(Mode.OK)
-    assert work_off(connected).done == {}  # nobody but a person takes it from there
-    assert rows(connected, "SELECT status FROM orders") == [("COMPLETED",)]
-
-
-def test_a_failed_delivery_is_set_aside_for_a_while(
-    connected: Engine, platform: MockDataPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(followups, "retry_delay_seconds", lambda _attempts: 100.0)
-    add_order(connected, {add_product(connected): 1}, DELIVERY)
-    platform.behave(Mode.FAIL)
-    work_off(connected)
-    [(seconds,)] = rows(connected, "SELECT extract(epoch FROM due_at - now()) FROM order_followups")
-    assert 90 < seconds <= 100
-    assert not followups.any_due(connected)
-    assert work_off(connected).failed == 0
-
-
-def test_requeueing_gives_parked_deliveries_all_their_attempts_again(
-    connected: Engine, platform: MockDataPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    product = add_product(connected)
-    for _ in range(2):
-        add_order(connected, {product: 1}, DELIVERY)
-    add_order(connected, {product: 1}, (FollowupKind.HISTORY,))
-    execute(
-        connected,
-        """
-        UPDATE order_followups SET status = 'PARKED', attempts = 12, last_error = 'HTTP 500'
-        WHERE kind = 'DATA_PLATFORM'
-        """,
-    )
-    settings = connected.settings
-    monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setenv("LANES", str(settings.lanes))
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "2 parked follow-ups will be tried again\n"
-    assert connected.bell.followups_waiting() == 1
-    assert attempts(connected) == [("PENDING", 0, "HTTP 500")] * 2 + [("PENDING", 0, None)]
-    work_off(connected)
-    assert platform.received()["count"] == 2
-    assert attempts(connected)[:2] == [("DONE", 1, None)] * 2
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "0 parked follow-ups will be tried again\n"
-
-
-def test_a_flaky_platform_gets_everything_once_in_the_end(connected: Engine, platform: MockDataPlatform) -> None:
-    product = add_product(connected)
-    for _ in range(40):
-        add_order(connected, {product: 1}, DELIVERY)
-    platform.behave(Mode.FLAKY)
-
-    def all_done() -> bool:
-        make_due(connected)
-        work_off(connected)
-        return set(statuses(connected).values()) == {"DONE"}
-
-    wait_until(all_done, "everything is delivered")
-    received = platform.received()
-    assert (received["count"], received["repeated"]) == (40, 0)
-    assert platform.requests > 40
-
-
-@pytest.mark.parametrize("mode", [Mode.HANG, Mode.GARBAGE, Mode.FAIL])
-def test_a_bad_platform_holds_nothing_else_up(
-    connected: Engine, platform: MockDataPlatform, mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data_platform, "ANSWER_SECONDS", SHORT)
-    monkeypatch.setattr(DataPlatform.__init__, "__kwdefaults__", {"answer_seconds": SHORT})
-    product = add_product(connected)
-    for _ in range(100):
-        add_order(connected, {product: 1}, (*DELIVERY, FollowupKind.HISTORY, FollowupKind.STATISTICS))
-    platform.behave(mode)
-    started = time.monotonic()
-    report = work_off(connected)
-    assert time.monotonic() - started < 10
-    assert report.done == {FollowupKind.HISTORY: 100, FollowupKind.STATISTICS: 100}
-    assert report.failed == FIRST_DELIVERIES  # it was not asked a hundred times what eight had shown
-    untouched = rows(connected, "SELECT count(*) FROM order_followups WHERE attempts = 0 AND status = 'PENDING'")
-    assert untouched == [(100 - FIRST_DELIVERIES,)]
-
-
-def test_what_a_batch_has_no_time_for_goes_back_untried(
-    connected: Engine, platform: MockDataPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(followups, "DELIVERY_SECONDS", 0.0)
-    add_order(connected, {add_product(connected): 1}, DELIVERY)
-    report = work_off(connected)
-    assert (report.done, report.failed, platform.requests) == ({}, 0, 0)
-    assert attempts(connected) == [("PENDING", 0, None)]
-    assert followups.any_due(connected)
-
-
-def test_a_worker_killed_after_sending_sends_again_and_the_platform_has_it_once(
-    connected: Engine, platform: MockDataPlatform
-) -> None:
-    add_order(connected, {add_product(connected): 1}, DELIVERY)
-    settings = connected.settings
-    killed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import os; from engine.config import Settings; from engine.context import Engine\n"
-            "from engine import followups; from engine.ledger import followups as ledger_followups\n"
-            "ledger_followups.finish = lambda *_: os.kill(os.getpid(), 9)\n"
-            "followups.work_off(Engine.connect(Settings.from_environment()))\n",
-        ],
-        cwd=PROJECT_ROOT,
-        env={
-            **os.environ,
-            "REDIS_URL": settings.redis_url,
-            "DATABASE_URL": settings.database_url,
-            "LANES": str(settings.lanes),
-            "DATA_PLATFORM_URL": platform.url,
-            "DATA_PLATFORM_SECRET": SECRET,
-        },
-        timeout=60,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    assert platform.received()["count"] == 1
-    assert attempts(connected) == [("PENDING", 1, None)]
-    assert not followups.any_due(connected)  # the lease still holds
-    make_due(connected)
-    assert work_off(connected).done == {FollowupKind.DATA_PLATFORM: 1}
-    received = platform.received()
-    assert (received["count"], received["repeated"]) == (1, 1)
-
-
-def test_a_delivery_that_never_comes_to_an_end_is_parked(connected: Engine, platform: MockDataPlatform) -> None:
-    add_order(connected, {add_product(connected): 1}, DELIVERY)
-    execute(connected, "UPDATE order_followups SET attempts = :most", most=MOST_ATTEMPTS)
-    assert work_off(connected).parked == 1
-    assert platform.requests == 0
-    assert attempts(connected) == [("PARKED", MOST_ATTEMPTS + 1, "no attempt ever came to an end")]
 
 
 # -- settings

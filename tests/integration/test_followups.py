@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,14 +15,10 @@ from sqlalchemy import Connection
 from engine import followups
 from engine.bell import FOLLOWUPS_QUEUE
 from engine.context import Engine
-from engine.errors import BrokenContract, GateUnavailable
 from engine.followups import LEDGER_EFFECTS, MOST_ATTEMPTS, any_due, requeue_parked, retry_delay_seconds, work_off
-from engine.gate import keys, stock
 from engine.gate.clients import connect_queue
 from engine.ledger import followups as ledger_followups
 from engine.ledger.followups import FollowupKind, plan
-from engine.ledger.orders import Order
-from ops.processes import PROJECT_ROOT
 from scheduler import jobs
 from tests.integration.placed_orders import (
     CANCELLED_AT,
@@ -34,6 +26,7 @@ from tests.integration.placed_orders import (
     add_order,
     add_product,
     execute,
+    killed_at,
     make_due,
     rows,
     stats,
@@ -43,6 +36,8 @@ from tests.integration.placed_orders import (
     without_redis,
 )
 from workers import followups as worker_job
+
+pytestmark = pytest.mark.usefixtures("longest_delays")
 
 COMPLETION = (FollowupKind.HISTORY, FollowupKind.STATISTICS)
 CANCELLATION = (FollowupKind.CANCEL_HISTORY, FollowupKind.CANCEL_STATISTICS)
@@ -56,12 +51,6 @@ class Worker(SimpleWorker):
         pass
 
 
-@pytest.fixture(autouse=True)
-def longest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chance has no say here: a failed row is due again when the test says so, or in two seconds at the earliest."""
-    monkeypatch.setattr(followups, "retry_delay_seconds", lambda attempts: retry_delay_seconds(attempts, lambda: 1.0))
-
-
 @contextmanager
 def refused_by_the_ledger(engine: Engine, order_id: int) -> Iterator[None]:
     """While it lasts, nobody can write this order's history."""
@@ -71,41 +60,6 @@ def refused_by_the_ledger(engine: Engine, order_id: int) -> Iterator[None]:
         yield
     finally:
         execute(engine, "ALTER TABLE order_history_events DROP CONSTRAINT poison")
-
-
-def put_on_sale(engine: Engine, product_id: int, available: int) -> None:
-    """The product at the gate, with this many units free to take."""
-    lane = stock.lane_of_product(engine.gate, product_id)
-    engine.gate.client.hset(keys.sku(lane, product_id), "available", available)
-
-
-def available(engine: Engine, product_id: int) -> int:
-    lane = stock.lane_of_product(engine.gate, product_id)
-    return int(str(engine.gate.client.hget(keys.sku(lane, product_id), "available")))
-
-
-def killed_at(engine: Engine, place: str) -> None:
-    """Let a worker process work and kill it (SIGKILL) when it comes to ``place``, a function of the ledger's part."""
-    settings = engine.settings
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import os; from engine.config import Settings; from engine.context import Engine\n"
-            "from engine import followups; from engine.ledger import followups as ledger_followups\n"
-            f"ledger_followups.{place} = lambda *_, **__: os.kill(os.getpid(), 9)\n"
-            "followups.work_off(Engine.connect(Settings.from_environment()))\n",
-        ],
-        cwd=PROJECT_ROOT,
-        env={
-            **os.environ,
-            "REDIS_URL": settings.redis_url,
-            "DATABASE_URL": settings.database_url,
-            "LANES": str(settings.lanes),
-        },
-        timeout=60,
-    )
-    assert ended.returncode == -signal.SIGKILL
 
 
 # -- planning
@@ -354,96 +308,6 @@ def test_the_delay_doubles_up_to_a_bound_and_is_spread_over_all_of_it() -> None:
     drawn = {retry_delay_seconds(9) for _ in range(50)}
     assert len(drawn) > 1
     assert all(0 <= seconds <= 512 for seconds in drawn if seconds is not None)
-
-
-# -- stock that goes back on sale
-
-
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_the_units_of_a_cancelled_order_go_back_on_sale_once(engine: Engine) -> None:
-    apple, pear = add_product(engine), add_product(engine)
-    put_on_sale(engine, apple, 10)
-    put_on_sale(engine, pear, 0)
-    add_order(engine, {apple: 2, pear: 3}, (FollowupKind.RETURN_STOCK,), cancelled=True)
-    assert work_off(engine).done == {FollowupKind.RETURN_STOCK: 1}
-    assert (available(engine, apple), available(engine, pear)) == (12, 3)
-
-
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_a_worker_killed_after_returning_stock_returns_it_again_without_effect(engine: Engine) -> None:
-    product = add_product(engine)
-    put_on_sale(engine, product, 10)
-    add_order(engine, {product: 2}, (FollowupKind.RETURN_STOCK,), cancelled=True)
-    killed_at(engine, "finish")
-    assert available(engine, product) == 12
-    assert list(statuses(engine).values()) == ["PENDING"]
-    assert not any_due(engine)  # the lease still holds
-    make_due(engine)
-    assert work_off(engine).done == {FollowupKind.RETURN_STOCK: 1}
-    assert available(engine, product) == 12
-
-
-def test_stock_is_not_returned_for_an_order_that_is_not_cancelled(engine: Engine) -> None:
-    product = add_product(engine)
-    put_on_sale(engine, product, 10)
-    add_order(engine, {product: 2}, (FollowupKind.RETURN_STOCK,))
-    assert work_off(engine).failed == 1
-    assert available(engine, product) == 10
-    assert rows(engine, "SELECT last_error FROM order_followups") == [("the order is not cancelled",)]
-
-
-def test_without_the_gate_returns_wait_at_no_cost_and_the_ledgers_kinds_go_on(engine: Engine) -> None:
-    product = add_product(engine)
-    order = add_order(engine, {product: 2}, (FollowupKind.RETURN_STOCK, *CANCELLATION), cancelled=True)
-    cut_off = without_redis(engine)
-    report = work_off(cut_off)
-    cut_off.close()
-    assert set(report.unavailable) == {FollowupKind.RETURN_STOCK}
-    assert report.done == dict.fromkeys(CANCELLATION, 1)
-    assert report.failed == 0
-    waiting = rows(engine, "SELECT attempts, due_at > now() FROM order_followups WHERE kind = 'RETURN_STOCK'")
-    assert waiting == [(0, True)]
-    put_on_sale(engine, product, 0)
-    make_due(engine)
-    work_off(engine)
-    assert statuses(engine)[order, "RETURN_STOCK"] == "DONE"
-    assert available(engine, product) == 2
-
-
-def test_a_return_that_breaks_does_not_hold_up_the_others(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    product = add_product(engine)
-    orders = [add_order(engine, {product: 1}, (FollowupKind.RETURN_STOCK,), cancelled=True) for _ in range(3)]
-    returned: list[int] = []
-
-    def return_stock(_engine: Engine, found: list[Order]) -> None:
-        if found[0].id == orders[1]:
-            raise BrokenContract("no such product at the gate")
-        returned.extend(order.id for order in found)
-
-    monkeypatch.setattr(followups, "return_stock", return_stock)
-    report = work_off(engine)
-    assert returned == [orders[0], orders[2]]
-    assert (report.done, report.failed) == ({FollowupKind.RETURN_STOCK: 2}, 1)
-
-
-def test_what_an_outage_of_the_gate_leaves_untried_is_all_there_afterwards(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    product = add_product(engine)
-    for _ in range(5):
-        add_order(engine, {product: 1}, (FollowupKind.RETURN_STOCK,), cancelled=True)
-    calls: list[int] = []
-
-    def return_stock(_engine: Engine, found: list[Order]) -> None:
-        calls.append(found[0].id)
-        if len(calls) == 3:
-            raise GateUnavailable("the lane is being rebuilt")
-
-    monkeypatch.setattr(followups, "return_stock", return_stock)
-    work_off(engine)
-    assert len(calls) == 3
-    assert sorted(statuses(engine).values()) == ["DONE"] * 2 + ["PENDING"] * 3
-    assert rows(engine, "SELECT DISTINCT attempts FROM order_followups WHERE status = 'PENDING'") == [(0,)]
 
 
 # -- leaving, bells and the sweep

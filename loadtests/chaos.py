@@ -1,0 +1,112 @@
+"""What happens beside the crowd: watching the rows arrive in the ledger, and killing in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import text
+
+from engine.context import Engine
+from engine.errors import LedgerUnavailable
+from ops.stack import Stack, read_stack
+
+KILLABLE = ("worker", "web", "scheduler")
+LOOK_SECONDS = 0.02
+ROWS_PATIENCE_SECONDS = 10.0
+
+
+class Watcher:
+    """Samples the ledger from a thread, and kills once when the rush is in its middle.
+
+    ``growth`` are (Unix seconds, rows) whenever the number of rows was seen to change, late by LOOK_SECONDS at most.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        engine: Engine,
+        coupon_id: int,
+        outcomes: Path,
+        requests: int,
+        coupons: int,
+        chaos: Sequence[str],
+    ) -> None:
+        self._stack = stack
+        self._engine = engine
+        self._coupon_id = coupon_id
+        self._outcomes = outcomes
+        self._attempts_needed = max(1, requests // 3)
+        self._grants_needed = max(1, coupons // 3)
+        self._chaos = tuple(chaos)
+        self._position = 0
+        self._attempts = 0
+        self._grants = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch_rows, daemon=True)
+        self.growth: list[tuple[float, int]] = []
+        self.killed: list[str] = []
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def look_for_the_moment(self) -> None:
+        """Kill when a third of the attempts are answered or a third of the coupons are granted, whichever is first.
+
+        Coupons go in the first moments of a rush: waiting for the attempts alone would kill when there is nothing
+        left to lose.
+        """
+        if not self._chaos or self.killed:
+            return
+        self._read_outcomes()
+        if self._attempts >= self._attempts_needed or self._grants >= self._grants_needed:
+            self._kill()
+
+    def await_rows(self, rows: int) -> None:
+        """Return when the sampling has seen this many rows; at once when there are none."""
+        deadline = time.monotonic() + ROWS_PATIENCE_SECONDS
+        while rows and (not self.growth or self.growth[-1][1] < rows) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _read_outcomes(self) -> None:
+        if not self._outcomes.exists():
+            return
+        with open(self._outcomes, "rb") as file:
+            file.seek(self._position)
+            news = file.read()
+        self._position += len(news)
+        self._attempts += news.count(b"\n")
+        self._grants += news.count(b'"status": 202') + news.count(b'"status": 201')
+
+    def _kill(self) -> None:
+        """SIGKILL, one of each kind; of the web, the supervisor clears up what the killed parent leaves behind."""
+        stack = read_stack(Path(self._stack.data_dir)) or self._stack
+        for kind in self._chaos:
+            for name, pid in stack.pids.items():
+                if name == kind or name == f"{kind}.1":
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed.append(f"killed {name} after {self._attempts:,} answers, {self._grants:,} acceptances")
+                    break
+
+    def _watch_rows(self) -> None:
+        query = text("SELECT count(*) FROM user_coupons WHERE coupon_id = :id")
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                with self._engine.ledger.read() as connection:
+                    rows = int(connection.execute(query, {"id": self._coupon_id}).scalar_one())
+            except LedgerUnavailable:
+                continue
+            if not self.growth or rows != self.growth[-1][1]:
+                self.growth.append((time.time(), rows))

@@ -1,0 +1,121 @@
+"""Driving one lane of the gate by its raw scripts and keys, without a ledger; and taking down the whole keyspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.gate import keys
+from engine.gate.gate import Gate
+from engine.gate.scripts import Argument
+
+REQUEST_KEY = "5e" * 32
+EPOCH = 7
+LARGEST = 2**53 - 1
+
+
+@dataclass
+class LaneDriver:
+    """One lane. What a test does not name is an ordinary value."""
+
+    gate: Gate
+    number: int
+
+    @property
+    def client(self) -> Any:
+        return self.gate.client
+
+    @property
+    def run_id(self) -> str:
+        return str(self.client.info("server")["run_id"])
+
+    @property
+    def lane_key(self) -> str:
+        return keys.lane(self.number)
+
+    def now_ms(self) -> int:
+        """Redis' own clock."""
+        seconds, microseconds = self.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, rebuilt: int = 1, run_id: str = "") -> list[Any]:
+        arguments: list[Argument] = [epoch, run_id or self.run_id, last_number, self.gate.lanes, REQUEST_KEY, rebuilt]
+        return self.gate.run("open_lane", [self.lane_key], arguments)
+
+    def publish(
+        self,
+        coupon_id: int,
+        total: Argument = 10,
+        status: str = "ACTIVE",
+        starts_at_ms: Argument = "",
+        ends_at_ms: Argument = "",
+        version: Argument = 1,
+        epoch: Argument = EPOCH,
+    ) -> list[Any]:
+        script_keys = [self.lane_key, keys.coupon(self.number, coupon_id)]
+        arguments: list[Argument] = [epoch, version, status, total, starts_at_ms, ends_at_ms]
+        return self.gate.run("publish_coupon", script_keys, arguments)
+
+    def issue_keys(self, coupon_id: int) -> list[str]:
+        """KEYS of issue_coupon."""
+        number = self.number
+        return [
+            keys.lane(number),
+            keys.outbox(number),
+            keys.bell(number),
+            keys.coupon(number, coupon_id),
+            keys.winners(number, coupon_id),
+        ]
+
+    def issue(
+        self,
+        coupon_id: int,
+        user_id: int,
+        nonce: str = "",
+        epoch: Argument = EPOCH,
+        bell_ms: int = 5000,
+        backlog_limit: int = 1_000_000,
+    ) -> list[Any]:
+        arguments: list[Argument] = [
+            self.number,
+            epoch,
+            nonce or f"n{user_id}",
+            coupon_id,
+            user_id,
+            bell_ms,
+            backlog_limit,
+        ]
+        return self.gate.run("issue_coupon", self.issue_keys(coupon_id), arguments)
+
+    def coupon(self, coupon_id: int) -> dict[str, str]:
+        return dict(self.client.hgetall(keys.coupon(self.number, coupon_id)))
+
+    def change_coupon(self, coupon_id: int, **fields: object) -> None:
+        """Change the record itself, past every script."""
+        self.client.hset(keys.coupon(self.number, coupon_id), mapping=fields)
+
+    def change_lane(self, **fields: object) -> None:
+        """Change the lane's state itself, past every script."""
+        self.client.hset(self.lane_key, mapping=fields)
+
+    def outbox(self) -> list[tuple[str, dict[str, str]]]:
+        return list(self.client.xrange(keys.outbox(self.number)))
+
+
+def keyspace(client: Any) -> dict[str, tuple[str, object, bool]]:
+    """Every key of the database with its type, its whole value and whether it expires."""
+    readers: dict[str, Callable[[str], object]] = {
+        "hash": client.hgetall,
+        "string": client.get,
+        "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        "stream": lambda key: (client.xrange(key), client.xinfo_stream(key)["last-generated-id"]),
+        "list": lambda key: client.lrange(key, 0, -1),
+        "set": client.smembers,
+    }
+    found = {}
+    for key in client.scan_iter(count=1000):
+        kind = client.type(key)
+        found[key] = (kind, readers[kind](key), client.pttl(key) >= 0)
+    assert len(found) == client.dbsize()
+    return found

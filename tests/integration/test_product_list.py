@@ -1,0 +1,379 @@
+"""The product list: what it shows, how it is cached, who asks the ledger, and what it does when a store is away."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+from engine import product_catalog, read_through
+from engine.context import Engine
+from engine.errors import LedgerUnavailable
+from engine.gate import filling, keys
+from engine.gate import products as gate_products
+from engine.gate.stock import lane_of_product
+from engine.ledger import products as ledger_products
+from engine.product_catalog import NewProduct, ProductChange, ProductView, change_product, create_product, list_products
+from engine.single_flight import SingleFlight
+from tests.integration.placed_orders import statements_of, with_settings, without_ledger, without_redis
+from tests.integration.shop import add_user, order
+from tests.integration.stack_driver import wait_until
+
+
+in_one_lane_and_in_several = pytest.mark.parametrize("lanes", [1, 4], ids=["one lane", "four lanes"])
+
+
+def create(
+    engine: Engine, name: str = "감귤", price: int = 1000, stock: int = 10, status: str = "ACTIVE"
+) -> ProductView:
+    product = create_product(engine, NewProduct(name, price, stock, status))
+    assert isinstance(product, ProductView)
+    return product
+
+
+def listed(engine: Engine) -> list[tuple[str, int, int]]:
+    return [(product.name, product.price, product.stock) for product in list_products(engine)]
+
+
+def set_available(engine: Engine, product_id: int, units: int) -> None:
+    """What the gate would tell if that many units were free."""
+    engine.gate.client.hset(keys.sku(lane_of_product(engine.gate, product_id), product_id), "available", str(units))
+
+
+# -- what it shows
+
+
+@in_one_lane_and_in_several
+def test_it_shows_what_is_on_sale_in_order_of_id(engine: Engine) -> None:
+    apple = create(engine, "사과", 1000, 10)
+    create(engine, "모과", 1, 1, "INACTIVE")
+    pear = create(engine, "배", 2000, 0)
+    assert list_products(engine) == [
+        ProductView(apple.id, "사과", 1000, 10, "ACTIVE"),
+        ProductView(pear.id, "배", 2000, 0, "ACTIVE"),
+    ]
+
+
+def test_cached_or_not_it_is_the_same_list(engine: Engine) -> None:
+    create(engine, 'a "b" \\ 줄\n🍊', 1_000_000_000, 100_000_000)
+    create(engine)
+    asked = list_products(engine)
+    with closing(without_ledger(engine)) as cut_off:
+        assert list_products(cut_off) == asked
+
+
+@in_one_lane_and_in_several
+def test_its_stock_is_live_although_the_list_is_cached(engine: Engine) -> None:
+    user, apple, pear = add_user(engine, 1, 100_000), create(engine, "사과"), create(engine, "배")
+    assert listed(engine) == [("사과", 1000, 10), ("배", 1000, 10)]
+    order(engine, user, {apple.id: 3, pear.id: 10})
+    with statements_of(engine, "products") as asked:
+        assert listed(engine) == [("사과", 1000, 7), ("배", 1000, 0)]
+    assert asked == []
+
+
+def test_units_below_zero_are_shown_as_none(engine: Engine) -> None:
+    product = create(engine)
+    set_available(engine, product.id, -1)
+    assert listed(engine) == [("감귤", 1000, 0)]
+
+
+def test_what_the_gate_does_not_know_yet_is_shown_with_the_ledgers_stock(engine: Engine) -> None:
+    product = create(engine)
+    engine.gate.client.delete(keys.sku(lane_of_product(engine.gate, product.id), product.id))
+    assert listed(engine) == [("감귤", 1000, 10)]
+
+
+# -- the cache
+
+
+def test_a_miss_fills_the_cache_for_five_minutes(engine: Engine) -> None:
+    product = create(engine)
+    assert engine.gate.client.exists(keys.product_list()) == 0
+    list_products(engine)
+    assert engine.gate.client.type(keys.product_list()) == "string"
+    assert 290 < int(engine.gate.client.ttl(keys.product_list())) <= 300
+    content = json.loads(str(engine.gate.client.get(keys.product_list())))
+    assert content["products"] == [{"id": product.id, "name": "감귤", "price": 1000, "stock": 10, "status": "ACTIVE"}]
+    assert engine.gate.client.exists(keys.filling("products")) == 0
+
+
+def test_a_hit_does_not_ask_the_ledger(engine: Engine) -> None:
+    create(engine)
+    list_products(engine)
+    with statements_of(engine, "products") as asked:
+        list_products(engine)
+        assert asked == []
+        engine.gate.client.delete(keys.product_list())
+        list_products(engine)
+        assert len(asked) == 1
+
+
+def test_that_nothing_is_on_sale_is_cached_too(engine: Engine) -> None:
+    assert list_products(engine) == []
+    with statements_of(engine, "products") as asked:
+        assert list_products(engine) == []
+    assert asked == []
+
+
+def test_every_change_is_in_the_next_list(engine: Engine) -> None:
+    assert listed(engine) == []
+    apple = create(engine, "사과")
+    assert listed(engine) == [("사과", 1000, 10)]
+    create(engine, "배")
+    assert listed(engine) == [("사과", 1000, 10), ("배", 1000, 10)]
+    for members, expected in (
+        ({"price": 900}, ("사과", 900, 10)),
+        ({"name": "부사"}, ("부사", 900, 10)),
+        ({"add_stock": 5}, ("부사", 900, 15)),
+    ):
+        change_product(engine, apple.id, ProductChange(**members))  # type: ignore[arg-type]
+        assert listed(engine)[0] == expected
+    change_product(engine, apple.id, ProductChange(status="INACTIVE"))
+    assert listed(engine) == [("배", 1000, 10)]
+
+
+# -- a change while somebody reads
+
+
+class HeldQuery:
+    """The ledger's answer to the first who asks, held back after it was read until the test lets it go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = threading.Event()
+        self.may_return = threading.Event()
+        self.asked = 0
+        self._really_ask = ledger_products.active_products
+        monkeypatch.setattr(ledger_products, "active_products", self._ask)
+
+    def _ask(self, connection: Any) -> Any:
+        self.asked += 1
+        first = self.asked == 1
+        found = self._really_ask(connection)
+        if first:
+            self.read.set()
+            assert self.may_return.wait(30)
+        return found
+
+
+def list_cached_by_a_slow_reader(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What is listed after a reader has cached a list that it read before the price was changed to 900."""
+    product = create(engine)
+    query = HeldQuery(monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(listed, engine)
+        assert query.read.wait(30)
+        change_product(engine, product.id, ProductChange(price=900))
+        query.may_return.set()
+        assert slow.result() == [("감귤", 1000, 10)]
+    assert engine.gate.client.exists(keys.product_list()) == 1
+    return listed(engine)
+
+
+def test_a_list_that_was_read_before_a_change_and_cached_after_it_counts_as_none(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list_cached_by_a_slow_reader(engine, monkeypatch) == [("감귤", 900, 10)]
+
+
+def test_without_generations_the_slow_readers_list_would_be_noticed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget_only_what_is_cached_now(gate: Any) -> None:
+        gate.client.delete(keys.product_list())
+
+    monkeypatch.setattr(gate_products, "forget_list", forget_only_what_is_cached_now)
+    assert list_cached_by_a_slow_reader(engine, monkeypatch) == [("감귤", 1000, 10)]
+
+
+def test_who_reads_after_a_change_does_not_join_a_query_from_before_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = create(engine)
+    query = HeldQuery(monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(listed, engine)
+        assert query.read.wait(30)
+        change_product(engine, product.id, ProductChange(price=900))
+        after = pool.submit(listed, engine)
+        try:
+            # It waits a while for the one who asks already, then asks for itself.
+            assert after.result(30) == [("감귤", 900, 10)]
+        finally:
+            query.may_return.set()
+        assert before.result() == [("감귤", 1000, 10)]
+
+
+# -- single flight
+
+
+def list_at_once(engines: Sequence[Engine], askers: int) -> list[list[ProductView]]:
+    ready = threading.Barrier(askers)
+
+    def ask(number: int) -> list[ProductView]:
+        ready.wait()
+        return list_products(engines[number % len(engines)])
+
+    with ThreadPoolExecutor(askers) as pool:
+        return list(pool.map(ask, range(askers)))
+
+
+def test_two_hundred_misses_at_once_ask_the_ledger_once(engine: Engine) -> None:
+    product = create(engine)
+    with statements_of(engine, "products") as asked:
+        answers = list_at_once([engine], 200)
+    assert answers == [[product]] * 200
+    assert len(asked) == 1
+
+
+def test_misses_in_several_processes_ask_the_ledger_once(engine: Engine) -> None:
+    product = create(engine)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(closing(with_settings(engine))) for _ in range(4)]
+        asked = [stack.enter_context(statements_of(each, "products")) for each in engines]
+        answers = list_at_once(engines, 40)
+    assert answers == [[product]] * 40
+    assert sum(map(len, asked)) == 1
+
+
+def test_without_single_flight_more_than_one_query_would_be_noticed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def everybody_works(_flights: Any, _key: Any, work: Callable[[], Any]) -> Any:
+        return work()
+
+    create(engine)
+    monkeypatch.setattr(SingleFlight, "do", everybody_works)
+    monkeypatch.setattr(filling, "begin", lambda _gate, _name: True)
+    both_ask = threading.Barrier(2)
+    really_ask = ledger_products.active_products
+
+    def ask_together(connection: Any) -> Any:
+        both_ask.wait(30)
+        return really_ask(connection)
+
+    monkeypatch.setattr(ledger_products, "active_products", ask_together)
+    with statements_of(engine, "products") as asked:
+        list_at_once([engine], 2)
+    assert len(asked) == 2
+
+
+def test_who_waits_for_a_process_that_died_asks_in_the_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = create(engine)
+    monkeypatch.setattr(read_through, "PATIENCE_SECONDS", 0.1)
+    assert filling.begin(engine.gate, "products")  # and is never heard of again
+    with statements_of(engine, "products") as asked:
+        assert list_products(engine) == [product]
+    assert len(asked) == 1
+    assert 0 < int(engine.gate.client.pttl(keys.filling("products"))) <= filling.FILLING_MS
+
+
+def test_who_waits_for_another_process_takes_what_that_one_cached(engine: Engine) -> None:
+    product = create(engine)
+    generation = gate_products.cached_list(engine.gate).generation
+    assert filling.begin(engine.gate, "products")
+    really_begin, turns = filling.begin, []
+
+    def begin(gate: Any, name: str) -> bool:
+        turns.append(name)
+        if len(turns) == 3:
+            gate_products.cache_list(gate, generation, [{**vars(product), "name": "남이 읽은"}])
+        return really_begin(gate, name)
+
+    with pytest.MonkeyPatch.context() as patch, statements_of(engine, "products") as asked:
+        patch.setattr(filling, "begin", begin)
+        assert [each.name for each in list_products(engine)] == ["남이 읽은"]
+    assert asked == []
+    assert len(turns) == 3
+
+
+def test_a_failed_query_lets_the_next_one_ask_at_once(engine: Engine) -> None:
+    product = create(engine)
+    with closing(without_ledger(engine)) as cut_off, pytest.raises(LedgerUnavailable):
+        list_products(cut_off)
+    assert engine.gate.client.exists(keys.product_list(), keys.filling("products")) == 0
+    assert list_products(engine) == [product]
+
+
+# -- stores that are away
+
+
+@pytest.fixture
+def silent_redis() -> Iterator[tuple[str, list[socket.socket]]]:
+    """The address of a server that accepts and never answers, and who has called it so far."""
+    callers: list[socket.socket] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                callers.append(listener.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0", callers
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+    for caller in callers:
+        caller.close()
+
+
+def test_without_redis_the_list_comes_from_the_ledger_with_its_stock(engine: Engine) -> None:
+    product = create(engine)
+    set_available(engine, product.id, 3)
+    with closing(without_redis(engine)) as cut_off:
+        assert listed(cut_off) == [("감귤", 1000, 10)]
+
+
+def test_a_redis_that_hangs_is_waited_for_once(engine: Engine, silent_redis: tuple[str, list[socket.socket]]) -> None:
+    create(engine)
+    url, callers = silent_redis
+    with closing(with_settings(engine, redis_url=url, gate_timeout_seconds=0.1)) as cut_off:
+        assert listed(cut_off) == [("감귤", 1000, 10)]
+        wait_until(lambda: callers, "the call was accepted")
+    assert len(callers) == 1
+
+
+def test_a_redis_that_goes_away_between_the_list_and_the_stock_costs_only_the_live_stock(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = create(engine)
+    set_available(engine, product.id, 3)
+    with closing(without_redis(engine)) as cut_off:
+        monkeypatch.setattr(gate_products, "cached_list", lambda _gate: really_cached_list(engine.gate))
+        monkeypatch.setattr(gate_products, "cache_list", lambda _gate, *rest: really_cache_list(engine.gate, *rest))
+        assert listed(cut_off) == [("감귤", 1000, 10)]
+    assert listed(engine) == [("감귤", 1000, 3)]
+
+
+really_cached_list = gate_products.cached_list
+really_cache_list = gate_products.cache_list
+
+
+def test_without_the_ledger_the_list_comes_from_the_cache_with_live_stock(engine: Engine) -> None:
+    product = create(engine)
+    list_products(engine)
+    set_available(engine, product.id, 3)
+    with closing(without_ledger(engine)) as cut_off:
+        assert listed(cut_off) == [("감귤", 1000, 3)]
+        engine.gate.client.delete(keys.product_list())
+        with pytest.raises(LedgerUnavailable):
+            list_products(cut_off)
+
+
+def test_without_either_it_is_an_outage_of_the_ledger(engine: Engine) -> None:
+    create(engine)
+    list_products(engine)
+    with closing(without_ledger(engine)) as cut_off, closing(without_redis(cut_off)) as alone:
+        with pytest.raises(LedgerUnavailable):
+            list_products(alone)
+        assert product_catalog.list_products(cut_off) != []
