@@ -164,12 +164,12 @@ def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -
 
 def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Exception) -> None:
     values: dict[str, object] = {
-        "request_id": entry.fields.get("request_id", ""),
+        "request_id": _storable(entry.fields.get("request_id", "")),
         "epoch": entry.epoch,
         "number": entry.number,
-        "kind": entry.fields.get("kind", ""),
-        "fields": dict(entry.fields),
-        "error": f"{type(error).__name__}: {error}"[:2000],
+        "kind": _storable(entry.fields.get("kind", "")),
+        "fields": {_storable(name): _storable(value) for name, value in entry.fields.items()},
+        "error": _storable(f"{type(error).__name__}: {error}"[:2000]),
     }
 
     def work(connection: Connection) -> None:
@@ -179,6 +179,11 @@ def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Except
     engine.ledger.run(work)
     report.quarantined += 1
     logger.error("ALARM: entry %s of lane %d went into quarantine: %s", entry.entry_id, report.lane, values["error"])
+
+
+def _storable(text: str) -> str:
+    """Postgres holds every character but one, and an entry that could not even be quarantined would block its lane."""
+    return text.replace("\0", "\\0")
 
 
 def _kind(entry: Entry) -> RequestKind:

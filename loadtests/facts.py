@@ -69,7 +69,14 @@ def await_ready(stack: Stack) -> None:
 
 
 def collect(
-    stack: Stack, engine: Engine, coupon_id: int, quantity: int, attempts: Sequence[Attempt], *, chaos: bool
+    stack: Stack,
+    engine: Engine,
+    coupon_id: int,
+    quantity: int,
+    attempts: Sequence[Attempt],
+    *,
+    planned: int,
+    chaos: bool,
 ) -> Facts:
     """Everything the verdict needs, read after the outbox is empty."""
     backlog = await_drained(engine)
@@ -83,6 +90,7 @@ def collect(
         ).scalar_one()
     accepted = {attempt.request_id for attempt in attempts if attempt.accepted}
     return Facts(
+        planned=planned,
         quantity=quantity,
         attempts=tuple(attempts),
         rows=rows,

@@ -128,7 +128,15 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
         with watcher:
             _run_locust(settings, stack, coupon_id, outcomes, watcher)
             attempts = read_attempts(outcomes)
-            facts = collect(stack, engine, coupon_id, settings.coupons, attempts, chaos=bool(settings.chaos))
+            facts = collect(
+                stack,
+                engine,
+                coupon_id,
+                settings.coupons,
+                attempts,
+                planned=settings.requests,
+                chaos=bool(settings.chaos),
+            )
             watcher.await_rows(len(facts.rows))
         for line in watcher.killed:
             print(line)

@@ -78,8 +78,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one coupon after its rush. ``shown`` is by request id; ``chaos`` says faults were declared."""
+    """What is known of one coupon after its rush.
 
+    ``planned`` is how many attempts the crowd was told to make, its polls not counted. ``shown`` is by request id;
+    ``chaos`` says faults were declared.
+    """
+
+    planned: int
     quantity: int
     attempts: tuple[Attempt, ...]
     rows: tuple[Row, ...]
@@ -111,6 +116,18 @@ def judge(facts: Facts) -> list[Check]:
 
 
 Finding = tuple[bool, str]
+
+
+def nothing_is_off_the_record(facts: Facts) -> Finding:
+    """Every planned attempt is known: Locust survives an error in a scenario, and what it lost is no proof."""
+    recorded = sum(attempt.purpose is not Purpose.POLL for attempt in facts.attempts)
+    return recorded == facts.planned, f"{recorded} of {facts.planned} attempts recorded"
+
+
+def somebody_was_answered(facts: Facts) -> Finding:
+    """A proper attempt got an answer: of a rush in which all is unknown, everything below would hold."""
+    answered = sum(not attempt.unknown for attempt in facts.issues)
+    return answered > 0, f"{answered} of {len(facts.issues)} proper attempts answered"
 
 
 def as_many_as_there_were(facts: Facts) -> Finding:
@@ -162,6 +179,14 @@ def the_line_is_the_outbox(facts: Facts) -> Finding:
     in_line = [(_place_in_outbox(row.request_id), row) for row in sorted(facts.rows, key=lambda row: row.sequence)]
     wrong = [row for (before, _), (after, row) in pairwise(in_line) if not before < after]
     return not wrong, f"{len(wrong)} out of order{_examples(wrong)}"
+
+
+def who_is_told_so_has_one(facts: Facts) -> Finding:
+    """Whoever was told that they have the coupon already has a row."""
+    holders = {row.user_id for row in facts.rows}
+    told = [attempt for attempt in facts.issues if attempt.code == "COUPON_ALREADY_ISSUED"]
+    wrong = [attempt for attempt in told if attempt.user_id not in holders]
+    return not wrong, f"{len(told)} told so, {len(wrong)} of them without a row{_examples(wrong)}"
 
 
 def one_for_each(facts: Facts) -> Finding:
@@ -216,11 +241,14 @@ def no_errors_but_declared(facts: Facts) -> Finding:
 
 
 CHECKS: Mapping[str, Callable[[Facts], Finding]] = {
+    "every attempt is on record": nothing_is_off_the_record,
+    "somebody was answered": somebody_was_answered,
     "as many rows as coupons, or as users": as_many_as_there_were,
     "not more given than there are": not_more_than_there_are,
     "every acceptance has its row": nobody_was_promised_in_vain,
     "every accepted request is COMPLETED": requests_tell_the_same,
     "the refused have nothing": the_refused_have_nothing,
+    "who is told to have it has it": who_is_told_so_has_one,
     "at most one for each user": one_for_each,
     "sequences without a gap": the_line_has_no_gaps,
     "sequences in the order of the outbox": the_line_is_the_outbox,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from engine import catalog, followups, guard, holds, popularity, product_catalog
 from engine.context import Engine
 from engine.gate import outbox
-from engine.ledger.idempotency import forget_old_keys
+from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 
 OLD_HEAD_MS = 1000
 KEPT = timedelta(hours=25)
@@ -58,8 +58,11 @@ def sweep_followups(engine: Engine) -> bool:
 
 def forget_idempotency_keys(engine: Engine) -> None:
     """Drop first answers that nobody may ask for again."""
-    with engine.ledger.transaction() as connection:
-        forget_old_keys(connection, datetime.now(UTC) - KEPT)
+    before = datetime.now(UTC) - KEPT
+    forgotten = FORGOTTEN_AT_ONCE
+    while forgotten == FORGOTTEN_AT_ONCE:
+        with engine.ledger.transaction() as connection:
+            forgotten = forget_old_keys(connection, before, FORGOTTEN_AT_ONCE)
 
 
 def rebuild_ranking(engine: Engine) -> None:

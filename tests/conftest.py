@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,24 @@ from ops.valkey import start_valkey
 
 EngineMaker = Callable[..., Engine]
 
-_numbers = count(1)
+OTHERS_OUT = text("""
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+""")
+SCHEMA = text("""
+    SELECT md5(string_agg(part, E'\\n' ORDER BY part)) FROM (
+        SELECT concat_ws(' ', relname, relkind, attname, atttypid, attnotnull)
+        FROM pg_class LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0
+        WHERE relnamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT concat_ws(' ', conname, conrelid::regclass, pg_get_constraintdef(oid))
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT concat_ws(' ', tgname, tgrelid::regclass) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT concat_ws(' ', proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    ) AS parts (part)
+""")
 
 
 @pytest.fixture(scope="session")
@@ -60,23 +76,45 @@ def postgres_url(stores_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_url: str) -> str:
-    """The name of a migrated database to copy: far quicker than migrating for every test."""
-    name = "seonchak_template"
-    _administer(postgres_url, f"CREATE DATABASE {name}")
-    ledger = Ledger(_database(postgres_url, name))
+def migrated_database(postgres_url: str) -> tuple[str, str]:
+    """A migrated database and what its schema looks like. One for all: making and dropping one per test takes longer
+    than most tests."""
+    name = "seonchak_tests"
+    administrator = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with administrator.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    administrator.dispose()
+    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    ledger = Ledger(url)
     migrate(ledger)
+    with ledger.read() as connection:
+        schema = str(connection.execute(SCHEMA).scalar_one())
     ledger.close()
-    return name
+    return url, schema
 
 
 @pytest.fixture
-def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
-    """A database of this test's own, migrated and empty."""
-    name = f"test_{next(_numbers)}"
-    _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
-    yield _database(postgres_url, name)
-    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+def database_url(migrated_database: tuple[str, str]) -> str:
+    """A migrated database that is empty and that nobody else is connected to; a test may change its schema, too."""
+    url, schema = migrated_database
+    administrator = create_engine(url)
+    with administrator.begin() as connection:
+        # What a killed process left open must not hold a lock that the emptying waits for.
+        connection.execute(OTHERS_OUT)
+        unchanged = connection.execute(SCHEMA).scalar_one() == schema
+        if unchanged:
+            tables = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
+            emptied = ", ".join(table for table in tables if table != "alembic_version")
+            connection.execute(text(f"TRUNCATE {emptied} RESTART IDENTITY"))
+        else:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    administrator.dispose()
+    if not unchanged:
+        ledger = Ledger(url)
+        migrate(ledger)
+        ledger.close()
+    return url
 
 
 @pytest.fixture
@@ -108,14 +146,3 @@ def engine(make_engine: EngineMaker, lanes: int) -> Engine:
     engine = make_engine(lanes=lanes)
     watch_lanes(engine)
     return engine
-
-
-def _administer(postgres_url: str, statement: str) -> None:
-    administrator = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with administrator.connect() as connection:
-        connection.execute(text(statement))
-    administrator.dispose()
-
-
-def _database(postgres_url: str, name: str) -> str:
-    return make_url(postgres_url).set(database=name).render_as_string(hide_password=False)

@@ -15,7 +15,7 @@ from engine.accounts import BalanceTooLarge
 from engine.outcomes import Refusal, Refused
 from web.answers import answer
 from web.current import current_engine
-from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
+from web.documentation import IDEMPOTENCY_KEY, PAGE, Success, answers, reads
 from web.fields import RequestBody, idempotency_key
 from web.pages import page_of, requested_page
 from web.problems import TEMPORARY_ERROR, InvalidRequest, refused
@@ -97,6 +97,7 @@ def show_balance(user_id: int) -> Response:
 @balance.doc(
     summary="What moved a balance, newest first",
     responses=answers({200: Success("A page.", Transactions)}, Refusal.USER_NOT_FOUND, TEMPORARY_ERROR),
+    extensions=reads(*PAGE),
 )
 def list_transactions(user_id: int) -> Response:
     page = requested_page()

@@ -16,13 +16,15 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
+from web.pages import DEFAULT_LIMIT, MOST_PER_PAGE
 from web.preferences import LONGEST_WAIT_SECONDS
 from web.problems import INVALID_REQUEST, INVALID_USER_ID, PROBLEM_MEDIA_TYPE, PROBLEMS, Problem
 from web.strict_json import MAX_BODY_BYTES, MAX_SAFE_INTEGER
 
-READ_HEADERS = "x-read-headers"
+READ_PARAMETERS = "x-read-parameters"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 PREFER = "Prefer"
+PAGE = ("cursor", "limit")
 _SCHEMAS = "#/components/schemas/"
 
 HEADERS: Mapping[str, dict[str, Any]] = {
@@ -45,6 +47,18 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         f"{LONGEST_WAIT_SECONDS}. Anything else is ignored, and so is the wish when too many wait already.",
         "schema": {"type": "string"},
         "example": "wait=5",
+    },
+    "cursor": {
+        "name": "cursor",
+        "in": "query",
+        "description": "The `nextCursor` of the page before; without it the first page.",
+        "schema": {"type": "string"},
+    },
+    "limit": {
+        "name": "limit",
+        "in": "query",
+        "description": "How many at most.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "default": DEFAULT_LIMIT},
     },
 }
 
@@ -74,9 +88,9 @@ def answers(successes: Mapping[int, Success], *codes: str) -> dict[int | str, An
     return described
 
 
-def reads(*headers: str) -> dict[str, Any]:
+def reads(*names: str) -> dict[str, Any]:
     """The ``extensions`` of ``doc()`` that say which of the :data:`PARAMETERS` a view reads."""
-    return {READ_HEADERS: headers}
+    return {READ_PARAMETERS: names}
 
 
 def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
@@ -131,7 +145,9 @@ def _complete_parameters(operation: dict[str, Any]) -> None:
             if is_path_id(parameter["name"]):
                 parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": MAX_SAFE_INTEGER}
             parameter["name"] = to_camel(parameter["name"])
-    operation["parameters"] += [{"$ref": f"#/components/parameters/{name}"} for name in operation.pop(READ_HEADERS, ())]
+    operation["parameters"] += [
+        {"$ref": f"#/components/parameters/{name}"} for name in operation.pop(READ_PARAMETERS, ())
+    ]
 
 
 def _complete_problems(operation: dict[str, Any]) -> None:
@@ -144,22 +160,17 @@ def _complete_problems(operation: dict[str, Any]) -> None:
         operation["requestBody"]["description"] = f"At most {MAX_BODY_BYTES} bytes, sent with a Content-Length."
         for status in (411, 413, 415):
             _add_problem(responses, status, INVALID_REQUEST)
-    idempotent = {"$ref": f"#/components/parameters/{IDEMPOTENCY_KEY}"} in operation["parameters"]
-    if (
-        "requestBody" in operation
-        or idempotent
-        or any(_is_numbered(parameter) for parameter in operation["parameters"])
-    ):
+    if "requestBody" in operation or any(_can_be_malformed(parameter) for parameter in operation["parameters"]):
         _add_problem(responses, 400, INVALID_REQUEST)
     _add_problem(responses, 500, "TEMPORARY_ERROR")
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _is_numbered(parameter: Mapping[str, Any]) -> bool:
-    """Whether this is a path id other than the user's, which has a code of its own."""
-    return (
-        parameter.get("in") == "path" and parameter["schema"].get("type") == "integer" and parameter["name"] != "userId"
-    )
+def _can_be_malformed(parameter: Mapping[str, Any]) -> bool:
+    """Whether it can make a request INVALID_REQUEST. A user's id has a code of its own, no wish is ever malformed."""
+    if "$ref" in parameter:
+        return parameter["$ref"] != f"#/components/parameters/{PREFER}"
+    return parameter["in"] == "path" and parameter["schema"].get("type") == "integer" and parameter["name"] != "userId"
 
 
 def _add_problem(responses: dict[Any, Any], status: int, code: str) -> None:

@@ -18,7 +18,7 @@ from engine.ledger.orders import order_body
 from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
 from web.answers import answer
 from web.current import current_engine
-from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
+from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
 from web.pages import page_of, requested_page
 from web.problems import BUSY, TEMPORARY_ERROR, InvalidRequest, refused
@@ -150,6 +150,7 @@ def show_order(order_id: int) -> Response:
 @orders.doc(
     summary="A user's orders, newest first",
     responses=answers({200: Success("A page of orders.", OrdersOfUser)}, TEMPORARY_ERROR),
+    extensions=reads(*PAGE),
 )
 def orders_of_user(user_id: int) -> Response:
     page = requested_page()

@@ -44,7 +44,11 @@ def page_of(rows: Sequence[Row], page: Page, id_of: Callable[[Row], int]) -> tup
     shown = rows[: page.limit]
     if len(rows) <= page.limit:
         return shown, None
-    return shown, urlsafe_b64encode(f"before:{id_of(shown[-1])}".encode()).decode().rstrip("=")
+    return shown, _cursor_before(id_of(shown[-1]))
+
+
+def _cursor_before(row_id: int) -> str:
+    return urlsafe_b64encode(f"before:{row_id}".encode()).decode().rstrip("=")
 
 
 def _id_in(cursor: str) -> int:
@@ -53,6 +57,7 @@ def _id_in(cursor: str) -> int:
     except ValueError as error:
         raise InvalidRequest("cursor", "is not one that was given out here") from error
     match = _CURSOR.fullmatch(text)
-    if match is None or int(match[1]) > MAX_SAFE_INTEGER:
+    # Decoding skips characters that are not Base64, so only the way back shows that there were none.
+    if match is None or int(match[1]) > MAX_SAFE_INTEGER or _cursor_before(int(match[1])) != cursor:
         raise InvalidRequest("cursor", "is not one that was given out here")
     return int(match[1])

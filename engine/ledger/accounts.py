@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from engine.ledger.shop_tables import LARGEST_AMOUNT, accounts, balance_transactions
+
+STEP_OVER_TAKEN_IDS = text("""
+    SELECT setval(pg_get_serial_sequence('accounts', 'user_id'), (
+        SELECT user_id FROM accounts AS taken
+        WHERE user_id >= currval(pg_get_serial_sequence('accounts', 'user_id'))
+          AND NOT EXISTS (SELECT FROM accounts AS next WHERE next.user_id = taken.user_id + 1)
+        ORDER BY user_id LIMIT 1))
+""")
+"""To the end of the run of taken ids that the sequence has met. Not to the largest id of all: that may have been chosen
+as 2**53 - 1, and no client could tell the ids after it from their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,9 @@ def open_account(connection: Connection, user_id: int | None, name: str | None) 
             return Account(row.user_id, row.name, row.balance)
         if user_id is not None:
             return None
-        # Somebody chose the id that was next. Jump past all that are taken rather than try them one by one.
-        connection.execute(
-            text("SELECT setval(pg_get_serial_sequence('accounts', 'user_id'), (SELECT max(user_id) FROM accounts))")
-        )
+        # Somebody chose the id that was next, and maybe many after it, which would take long to try one by one. That
+        # two callers may step over the same run, or one step back to its end, costs them another round, no more.
+        connection.execute(STEP_OVER_TAKEN_IDS)
 
 
 def charge(connection: Connection, account: Account, amount: int) -> Charge | None:
@@ -82,7 +91,10 @@ def charge(connection: Connection, account: Account, amount: int) -> Charge | No
         return None
     transaction_id = connection.execute(
         insert(balance_transactions)
-        .values(user_id=account.user_id, type="CHARGE", amount=amount, status="PENDING")
+        # now() is when the transaction began, which may be before the one that we waited for was booked.
+        .values(
+            user_id=account.user_id, type="CHARGE", amount=amount, status="PENDING", created_at=func.clock_timestamp()
+        )
         .returning(balance_transactions.c.id)
     ).scalar_one()
     connection.execute(update(accounts).where(accounts.c.user_id == account.user_id).values(balance=balance))

@@ -12,12 +12,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text, tuple_
 
 from engine.ledger.shop_tables import idempotency_keys
 from engine.outcomes import Refusal, Refused
 
 Answer = dict[str, Any] | Refused
+FORGOTTEN_AT_ONCE = 5_000
+"""Bounded, because a busy hour leaves more behind than one statement can drop within its time limit."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,16 @@ def answer_once(connection: Connection, claim: Claim | None, work: Callable[[], 
     return answer
 
 
-def forget_old_keys(connection: Connection, before: datetime) -> int:
-    """Drop the answers given before that moment; how many."""
-    return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before)).rowcount
+def forget_old_keys(connection: Connection, before: datetime, at_most: int = FORGOTTEN_AT_ONCE) -> int:
+    """Drop answers given before that moment, the oldest first and no more than ``at_most``; how many."""
+    name = (idempotency_keys.c.user_id, idempotency_keys.c.operation, idempotency_keys.c.key)
+    oldest = (
+        select(*name)
+        .where(idempotency_keys.c.created_at < before)
+        .order_by(idempotency_keys.c.created_at)
+        .limit(at_most)
+    )
+    return connection.execute(delete(idempotency_keys).where(tuple_(*name).in_(oldest))).rowcount
 
 
 def _stored(answer: Answer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The whole stack as ``make run`` starts it, driven from a test: real processes, real HTTP, stores that can be broken."""
+"""The whole stack as ``make run`` starts it, driven from a test: real processes and HTTP, stores that can be broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import redis
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from ops.postgres import start_postgres
 from ops.processes import PROJECT_ROOT, free_port
@@ -88,11 +88,27 @@ class Shop:
 
     def scalar(self, statement: str, **values: object) -> Any:
         """The one value that the ledger answers."""
-        url = self.driver.stack.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        ledger = create_engine(url)
+        with self._ledger() as connection:
+            return connection.execute(text(statement), values).scalar()
+
+    def execute(self, statement: str) -> None:
+        """Do something to the ledger behind the engine's back."""
+        with self._ledger() as connection:
+            connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def coupon_locked(self, coupon_id: int) -> Iterator[None]:
+        """Nothing about this coupon can be committed; its drain waits, for seconds at most."""
+        with self._ledger() as connection:
+            connection.execute(text("SELECT id FROM coupons WHERE id = :id FOR UPDATE"), {"id": coupon_id})
+            yield
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Connection]:
+        ledger = create_engine(self.driver.stack.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
         try:
             with ledger.begin() as connection:
-                return connection.execute(text(statement), values).scalar()
+                yield connection
         finally:
             ledger.dispose()
 
@@ -165,9 +181,7 @@ def open_breakable_shop(stores: Path, **environ: str) -> BreakableShop:
     valkey = start_valkey(stores / "valkey", free_port())
     postgres = start_postgres(stores / "postgres", free_port())
     driver = StackDriver(new_folder())
-    driver.start_and_await_ready(
-        *PROCFILE, DEMO_DATA="0", REDIS_URL=valkey.url, DATABASE_URL=postgres.url, **environ
-    )
+    driver.start_and_await_ready(*PROCFILE, DEMO_DATA="0", REDIS_URL=valkey.url, DATABASE_URL=postgres.url, **environ)
     return BreakableShop(driver, valkey, postgres)
 
 

@@ -97,7 +97,9 @@ def test_recording_again_changes_nothing_and_counts_only_what_is_new(ledger: Led
 def test_drains_side_by_side_record_the_same_batches_once_whatever_their_order(ledger: Ledger) -> None:
     coupons = [add_coupon(ledger, 200), add_coupon(ledger, 200)]
     batch = [
-        replace(issuance(coupon, number), request_id=f"{coupon}-{number}") for number in range(1, 201) for coupon in coupons
+        replace(issuance(coupon, number), request_id=f"{coupon}-{number}")
+        for number in range(1, 201)
+        for coupon in coupons
     ]
 
     def work(part: int) -> None:

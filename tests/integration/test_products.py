@@ -22,7 +22,6 @@ from scheduler import jobs
 from tests.integration.placed_orders import rows, without_ledger, without_redis
 from tests.integration.shop import add_user, assert_conserved, available, drain_all, order, stock_in_ledger
 
-
 in_one_lane_and_in_several = pytest.mark.parametrize("lanes", [1, 4], ids=["one lane", "four lanes"])
 
 

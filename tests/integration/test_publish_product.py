@@ -13,7 +13,7 @@ from engine.context import Engine
 from engine.errors import BrokenContract, GateUnavailable
 from engine.gate import keys, products
 from engine.gate.products import ProductTerms
-from engine.gate.scripts import Script, script, script_from
+from engine.gate.scripts import Argument, Script, script, script_from
 
 PRODUCT = 7
 LANE, SKU = keys.lane(0), keys.sku(0, PRODUCT)
@@ -36,7 +36,7 @@ def publish(
     by: Script | None = None,
 ) -> list[Any]:
     """One call of the script, its reply as it is."""
-    arguments = [under_epoch or epoch(engine), version, name, price, status, supplied]
+    arguments: list[Argument] = [under_epoch or epoch(engine), version, name, price, status, supplied]
     return (by or script("publish_product")).run(engine.gate.client, [LANE, SKU], arguments)
 
 

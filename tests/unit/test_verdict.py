@@ -29,6 +29,7 @@ BUSY = Attempt(Purpose.ISSUE, 9, 503, "BUSY")
 UNANSWERED = Attempt(Purpose.ISSUE, 9, NO_ANSWER)
 
 SOUND = Facts(
+    planned=7,
     quantity=3,
     attempts=(
         accepted(1, 1),
@@ -49,8 +50,11 @@ SOUND = Facts(
 
 
 def changed(**values: object) -> Facts:
-    """The sound facts with a few of them replaced."""
-    return replace(SOUND, **values)  # type: ignore[arg-type]
+    """The sound facts with a few of them replaced; as many attempts are planned as there are, unless said otherwise."""
+    facts = replace(SOUND, **values)  # type: ignore[arg-type]
+    if "planned" in values:
+        return facts
+    return replace(facts, planned=sum(attempt.purpose is not Purpose.POLL for attempt in facts.attempts))
 
 
 def with_attempts(*more: Attempt, chaos: bool = False) -> Facts:
@@ -68,6 +72,12 @@ def failing(facts: Facts) -> set[str]:
 ROW_1, ROW_2, ROW_3 = SOUND.rows
 
 BREACHES: list[tuple[str, Facts]] = [
+    ("every attempt is on record", changed(planned=8)),
+    ("every attempt is on record", changed(planned=6)),
+    ("every attempt is on record", changed(attempts=(), planned=7)),
+    ("somebody was answered", changed(attempts=(UNANSWERED, BUSY), rows=(), shown={}, chaos=True)),
+    ("somebody was answered", changed(attempts=(Attempt(Purpose.BAD_INPUT, 1, 400, "INVALID_REQUEST"),))),
+    ("who is told to have it has it", with_attempts(refused(4, "COUPON_ALREADY_ISSUED"))),
     ("as many rows as coupons, or as users", with_rows(ROW_1, ROW_2)),
     ("as many rows as coupons, or as users", with_rows(*SOUND.rows, Row(5, 4, request_id(4)))),
     ("not more given than there are", with_attempts(accepted(5, 4))),
@@ -145,6 +155,20 @@ def test_a_user_who_was_refused_after_an_unknown_attempt_may_have_a_row() -> Non
         chaos=True,
     )
     assert failing(facts) == set()
+
+
+def test_a_crowd_that_recorded_nothing_proves_nothing() -> None:
+    nothing = changed(attempts=(), planned=20_000, rows=(), shown={}, gate_issued=0, ledger_issued=0)
+    assert failing(nothing) == {"every attempt is on record", "somebody was answered"}
+
+
+def test_chaos_in_which_nobody_is_answered_is_no_success() -> None:
+    nobody = changed(attempts=(UNANSWERED,) * 5, rows=(), shown={}, gate_issued=0, ledger_issued=0, chaos=True)
+    assert failing(nobody) == {"somebody was answered"}
+
+
+def test_polls_are_not_counted_as_attempts() -> None:
+    assert failing(with_attempts(poll(1, "PENDING"), poll(2, "COMPLETED"))) == set()
 
 
 def test_fewer_users_than_coupons_all_get_one() -> None:

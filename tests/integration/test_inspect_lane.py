@@ -1,0 +1,102 @@
+"""``lua/inspect_lane.lua`` on a real server: one consistent picture, and nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.errors import BrokenContract
+from engine.gate import keys
+from engine.gate.gate import Gate, LaneState
+from tests.integration.lane_driver import EPOCH, LARGEST, REQUEST_KEY, LaneDriver, keyspace
+
+
+@pytest.fixture(params=[0, 13], ids=["lane 0", "lane 13"])
+def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]:
+    """A lane of an empty server."""
+    gate = Gate.connect(redis_url, lanes=16, backlog_limit=1_000_000, timeout_seconds=5)
+    lane = LaneDriver(gate, request.param)
+    lane.client.flushdb()
+    yield lane
+    gate.close()
+
+
+def inspect(lane: LaneDriver) -> list[str]:
+    return lane.gate.run("inspect_lane", [lane.lane_key, keys.outbox(lane.number)], [])
+
+
+def test_an_empty_server_tells_its_run_id_and_nothing_else(lane: LaneDriver) -> None:
+    assert inspect(lane) == ["", "", "", "", "", "", lane.run_id, "0", ""]
+    assert lane.client.dbsize() == 0
+    state = lane.gate.inspect(lane.number)
+    assert state == LaneState(lane.number, False, None, "", None, None, "", lane.run_id, 0, None)
+    assert not state.ready
+
+
+def test_an_open_lane_tells_all_its_fields_in_order(lane: LaneDriver) -> None:
+    lane.open(last_number=5)
+    before = keyspace(lane.client)
+    assert inspect(lane) == ["1", str(EPOCH), lane.run_id, "5", "16", REQUEST_KEY, lane.run_id, "0", ""]
+    assert keyspace(lane.client) == before
+    state = lane.gate.inspect(lane.number)
+    assert state == LaneState(lane.number, True, EPOCH, lane.run_id, 5, 16, REQUEST_KEY, lane.run_id, 0, None)
+    assert state.ready
+
+
+@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+def test_a_lane_that_is_closed_or_approved_for_another_server_is_not_ready(
+    lane: LaneDriver, change: dict[str, str]
+) -> None:
+    lane.open()
+    lane.change_lane(**change)
+    assert not lane.gate.inspect(lane.number).ready
+
+
+def test_the_backlog_and_the_age_of_its_head_are_told(lane: LaneDriver) -> None:
+    lane.open()
+    lane.publish(41)
+    for user in (1, 2, 3):
+        lane.issue(41, user)
+    decided_at_ms = int(lane.outbox()[0][1]["decided_at_ms"])
+    earliest = lane.now_ms() - decided_at_ms
+    before = keyspace(lane.client)
+    state = lane.gate.inspect(lane.number)
+    assert keyspace(lane.client) == before
+    assert state.backlog == 3
+    assert state.head_age_ms is not None
+    assert earliest <= state.head_age_ms <= lane.now_ms() - decided_at_ms
+
+
+def test_the_age_is_that_of_the_oldest_entry(lane: LaneDriver) -> None:
+    now_ms = lane.now_ms()
+    for number, age_ms in ((1, 60_000), (2, 90_000), (3, 0)):
+        fields = {"kind": "order", "decided_at_ms": str(now_ms - age_ms), "held": ""}
+        lane.client.xadd(keys.outbox(lane.number), fields, id=f"1-{number}")
+    age_ms = lane.gate.inspect(lane.number).head_age_ms
+    assert age_ms is not None
+    assert 60_000 <= age_ms < 90_000
+
+
+def test_a_head_from_the_future_is_new_and_one_without_a_moment_has_no_age(lane: LaneDriver) -> None:
+    """A clock that was set back must not make an age negative."""
+    outbox_key = keys.outbox(lane.number)
+    lane.client.xadd(outbox_key, {"kind": "strange"}, id="1-1")
+    assert lane.gate.inspect(lane.number).head_age_ms is None
+    lane.client.delete(outbox_key)
+    lane.client.xadd(outbox_key, {"decided_at_ms": str(lane.now_ms() + 10**9)}, id="1-1")
+    assert lane.gate.inspect(lane.number).head_age_ms == 0
+
+
+def test_the_largest_numbers_stay_exact(lane: LaneDriver) -> None:
+    lane.open(epoch=LARGEST, last_number=LARGEST)
+    state = lane.gate.inspect(lane.number)
+    assert (state.epoch, state.last_number) == (LARGEST, LARGEST)
+
+
+@pytest.mark.parametrize(("key_count", "argument_count"), [(0, 0), (1, 0), (3, 0), (2, 1)])
+def test_a_wrong_number_of_keys_or_arguments_is_refused(lane: LaneDriver, key_count: int, argument_count: int) -> None:
+    script_keys = [lane.lane_key, keys.outbox(lane.number), keys.bell(lane.number)][:key_count]
+    with pytest.raises(BrokenContract, match="2 keys and no arguments"):
+        lane.gate.run("inspect_lane", script_keys, ["x"] * argument_count)
+    assert lane.client.dbsize() == 0

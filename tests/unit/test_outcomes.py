@@ -1,0 +1,179 @@
+"""The engine's words for answers are the Lua scripts' words, in the same order; and headers tell the truth."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from engine.gate.scripts import LUA_DIRECTORY, script
+from engine.issuance import _REFUSALS
+from engine.outcomes import IssueStatus, ReserveStatus
+from tests.unit.lua_headers import Inputs, WrongHeader, check_guard, read_header
+
+SCRIPTS = sorted(LUA_DIRECTORY.glob("*.lua"))
+
+SAMPLE = """\
+-- Do one thing.
+--
+-- Invariant: it is done once.
+--
+-- KEYS
+--   1 sc:{n}:lane  hash  the lane's state
+-- ARGV
+--   1 epoch  integer
+--   2 units  integer
+-- RETURNS (the first that applies)
+--   {'lane_not_ready'}
+--   {'stale_epoch', epoch}
+--   {'done', units}
+-- COST O(1)
+
+if #KEYS ~= 1 or #ARGV ~= 2 then
+  return redis.error_reply('ERR sample takes 1 key and 2 arguments')
+end
+return {redis.call('GET', KEYS[1])}
+"""
+
+
+class SampleStatus(StrEnum):
+    LANE_NOT_READY = "lane_not_ready"
+    STALE_EPOCH = "stale_epoch"
+    DONE = "done"
+
+
+def assert_mirrors(source: str, statuses: type[StrEnum]) -> None:
+    assert read_header(source).statuses == [status.value for status in statuses]
+
+
+@pytest.mark.parametrize(("name", "statuses"), [("issue_coupon", IssueStatus), ("reserve_stock", ReserveStatus)])
+def test_the_statuses_are_those_of_the_header_in_the_same_order(name: str, statuses: type[StrEnum]) -> None:
+    assert_mirrors(script(name).source, statuses)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--   {'stale_epoch', epoch}\n", ""),
+        ("{'done', units}", "{'made', units}"),
+        ("--   {'done', units}\n", "--   {'done', units}\n--   {'extra'}\n"),
+        (
+            "--   {'lane_not_ready'}\n--   {'stale_epoch', epoch}",
+            "--   {'stale_epoch', epoch}\n--   {'lane_not_ready'}",
+        ),
+    ],
+    ids=["a status is missing", "a status has another name", "a status is new", "the order differs"],
+)
+def test_a_header_that_differs_from_the_statuses_is_noticed(old: str, new: str) -> None:
+    assert_mirrors(SAMPLE, SampleStatus)
+    assert SAMPLE.count(old) == 1
+    with pytest.raises(AssertionError):
+        assert_mirrors(SAMPLE.replace(old, new), SampleStatus)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_body_answers_what_the_header_lists_and_nothing_else(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    body = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("--"))
+    listed = set(read_header(source).statuses)
+    # A reply is returned at once, or handed to a function that completes it, or begun as a local table.
+    answered = set(re.findall(r"(?:return |return \w+\(|short = )\{'([a-z_]+)'", body))
+    assert answered == listed
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_header_has_its_sections_in_order(path: Path) -> None:
+    header = read_header(path.read_text(encoding="utf-8"))
+    assert header.sections["purpose"][0].endswith((".", ",")) or len(header.sections["purpose"]) > 1
+    assert header.sections["COST"][0].startswith("O(")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_guard_lets_through_what_the_header_lists_and_nothing_else(path: Path) -> None:
+    check_guard(path.read_text(encoding="utf-8"))
+
+
+def test_all_scripts_are_looked_at() -> None:
+    assert {"issue_coupon", "publish_coupon", "open_lane", "inspect_lane", "find_request", "reserve_stock"} <= {
+        path.stem for path in SCRIPTS
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "arguments"),
+    [
+        ("issue_coupon", Inputs(5), Inputs(7)),
+        ("inspect_lane", Inputs(2), Inputs(0)),
+        ("reserve_stock", Inputs(5, 1), Inputs(12, 2)),
+        ("release_stock", Inputs(2, 1), Inputs(1, 1)),
+    ],
+)
+def test_headers_are_read_as_they_are_meant(name: str, keys: Inputs, arguments: Inputs) -> None:
+    header = read_header(script(name).source)
+    assert (header.keys, header.arguments) == (keys, arguments)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("-- Do one thing.\n", ""),
+        ("-- Invariant: it is done once.\n", ""),
+        ("-- Invariant: it is done once.\n", "-- Invariant:\n"),
+        ("-- COST O(1)\n", ""),
+        ("-- RETURNS (the first that applies)\n", ""),
+        ("-- KEYS\n", "-- COST O(1)\n-- KEYS\n"),
+        ("-- KEYS\n--   1 sc:{n}:lane  hash  the lane's state\n", ""),
+        ("-- ARGV\n", "-- ARGV\n\n"),
+    ],
+    ids=[
+        "no purpose",
+        "no invariant",
+        "an empty invariant",
+        "no cost",
+        "no returns",
+        "cost twice",
+        "no keys",
+        "a header that is interrupted",
+    ],
+)
+def test_a_header_with_a_section_missing_or_out_of_order_is_noticed(old: str, new: str) -> None:
+    assert SAMPLE.count(old) == 1
+    with pytest.raises(WrongHeader):
+        read_header(SAMPLE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("#KEYS ~= 1", "#KEYS ~= 2"),
+        ("#ARGV ~= 2", "#ARGV ~= 3"),
+        ("#KEYS ~= 1 or #ARGV ~= 2", "#KEYS ~= 1"),
+        ("#KEYS ~= 1 or #ARGV ~= 2", "#ARGV ~= 2"),
+        ("#KEYS ~= 1 or", "#KEYS ~= 1 and"),
+        ("#ARGV ~= 2", "#ARGV < 2"),
+        ("if #KEYS ~= 1 or #ARGV ~= 2", "if false"),
+        ("--   2 units  integer\n", ""),
+        ("--   2 units  integer\n", "--   2 units  integer\n--   3 price  integer\n"),
+        ("--   2 units  integer\n", "--   3 units  integer\n"),
+        ("--   1 sc:{n}:lane  hash", "--   1… sc:{n}:lane  hash"),
+    ],
+)
+def test_a_guard_and_a_header_that_disagree_are_noticed(old: str, new: str) -> None:
+    check_guard(SAMPLE)
+    assert SAMPLE.count(old) == 1
+    with pytest.raises(WrongHeader):
+        check_guard(SAMPLE.replace(old, new))
+
+
+def test_every_issue_status_comes_to_an_end_somewhere() -> None:
+    elsewhere = {
+        IssueStatus.ISSUED,
+        IssueStatus.REPLAYED,
+        IssueStatus.LANE_NOT_READY,  # the gate is unavailable
+        IssueStatus.STALE_EPOCH,  # the gate asks again
+        IssueStatus.BACKLOGGED,  # the gate is unavailable
+    }
+    assert set(_REFUSALS) | elsewhere == set(IssueStatus)
+    assert not set(_REFUSALS) & elsewhere
