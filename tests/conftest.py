@@ -1,6 +1,7 @@
 """Real servers for the tests: private ones from wheels, on free ports, in a folder that goes when the tests end.
 
-``REDIS_URL`` in the environment puts another Redis in the embedded one's place; its database is emptied by every test.
+``REDIS_URL`` in the environment puts another Redis in the embedded one's place. Every test empties that database, so it
+has to be empty to begin with: nobody's data are lost because a variable happened to be set.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from engine.config import Settings
 from engine.context import Engine
+from engine.gate.clients import connect
 from engine.guard import watch_lanes
 from engine.ledger.schema import migrate
 from engine.ledger.session import Ledger
@@ -60,7 +62,11 @@ def redis_url(stores_folder: Path) -> Iterator[str]:
     """A Redis that the tests may empty."""
     external = os.environ.get("REDIS_URL")
     if external:
-        yield external
+        with connect(external, timeout_seconds=5) as client:
+            if client.dbsize():
+                pytest.exit("REDIS_URL names a database with data in it, and the tests empty theirs: name another", 2)
+            yield external
+            client.flushdb()
         return
     store = start_valkey(stores_folder / "valkey", free_port())
     yield store.url

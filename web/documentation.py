@@ -169,8 +169,9 @@ def _complete_problems(operation: dict[str, Any]) -> None:
 def _can_be_malformed(parameter: Mapping[str, Any]) -> bool:
     """Whether it can make a request INVALID_REQUEST. A user's id has a code of its own, no wish is ever malformed."""
     if "$ref" in parameter:
-        return parameter["$ref"] != f"#/components/parameters/{PREFER}"
-    return parameter["in"] == "path" and parameter["schema"].get("type") == "integer" and parameter["name"] != "userId"
+        return bool(parameter["$ref"] != f"#/components/parameters/{PREFER}")
+    is_number = parameter["in"] == "path" and parameter["schema"].get("type") == "integer"
+    return is_number and bool(parameter["name"] != "userId")
 
 
 def _add_problem(responses: dict[Any, Any], status: int, code: str) -> None:

@@ -194,8 +194,3 @@ def test_a_rush_loses_nothing_when_a_process_is_killed(shop: BreakableShop, vict
     assert {answer.json()["reason"] for answer in refused} == {"SOLD_OUT"}
     shop.await_ready()
     assert_all_recorded(shop, coupon, granted)
-
-
-def test_after_all_that_the_audit_finds_nothing_wrong(shop: BreakableShop) -> None:
-    answer = shop.client.get("/admin/audit")
-    assert (answer.status_code, answer.json()["ok"]) == (200, True), answer.text

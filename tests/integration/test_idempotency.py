@@ -217,7 +217,7 @@ def remember_since(engine: Engine, key: str, moment: datetime) -> None:
 
 
 def test_only_keys_from_before_the_moment_are_forgotten_the_oldest_first(engine: Engine) -> None:
-    for hours, key in ((-3, "c"), (-2, "b"), (-1, "a"), (0, "noon"), (1, "later")):
+    for hours, key in ((1, "later"), (-1, "a"), (-2, "b"), (0, "noon"), (-3, "c")):
         remember_since(engine, key, NOON + timedelta(hours=hours))
     with engine.ledger.transaction() as connection:
         assert forget_old_keys(connection, NOON, at_most=2) == 2

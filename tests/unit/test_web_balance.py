@@ -89,11 +89,13 @@ def test_the_key_of_a_charge_reaches_the_engine(client: FlaskClient, monkeypatch
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 129, "é", "a\tb"])
-@pytest.mark.parametrize(("path", "body"), [(CHARGE, {"amount": 5}), (USERS, {})])
+@pytest.mark.parametrize(
+    ("name", "path", "body"), [("charge_balance", CHARGE, {"amount": 5}), ("open_account", USERS, {})]
+)
 def test_a_key_that_is_too_long_or_not_visible_is_refused(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], key: str
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, name: str, path: str, body: dict[str, Any], key: str
 ) -> None:
-    asked = answering(monkeypatch, "charge_balance", {}) + answering(monkeypatch, "open_account", {})
+    asked = answering(monkeypatch, name, {})
     assert_invalid(client.post(path, json=body, headers={"Idempotency-Key": key}), "Idempotency-Key")
     assert asked == []
 
@@ -116,7 +118,7 @@ def test_a_key_that_is_too_long_or_not_visible_is_refused(
         ('{"amount":5,"currency":"KRW"}', "currency"),
         ("[5]", "body"),
         ("5", "body"),
-        ("", "body"),
+        (" ", "body"),
     ],
 )
 def test_a_malformed_charge_is_refused_by_the_name_of_its_member(
