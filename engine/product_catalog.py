@@ -17,6 +17,7 @@ from engine.ledger.idempotency import administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
 from engine.read_through import ReadThrough
+from engine.single_flight import SingleFlight
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def list_products(engine: Engine) -> list[ProductView]:
     if not found.redis_answers:
         return products
     try:
-        units = gate_products.units_available(engine.gate, [product.id for product in products])
+        units = _units_available(engine, tuple(product.id for product in products))
     except EngineError:
         return products
     return [
@@ -134,6 +135,12 @@ class _ProductList(ReadThrough[list[dict[str, Any]], str]):
 
 
 _LIST = _ProductList()
+_COUNTS: SingleFlight[dict[int, int]] = SingleFlight()
+
+
+def _units_available(engine: Engine, product_ids: tuple[int, ...]) -> dict[int, int]:
+    """As the gate tells it, asked for once for all in this process who want to know now."""
+    return _COUNTS.do_afresh((engine, product_ids), lambda: gate_products.units_available(engine.gate, product_ids))
 
 
 def _published_or_refused(engine: Engine, product: Product | Refused | None) -> ProductView | Refused:

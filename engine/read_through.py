@@ -39,6 +39,7 @@ class ReadThrough(ABC, Generic[Value, Ticket]):
     name: ClassVar[str]
 
     def __init__(self) -> None:
+        self._looks: SingleFlight[tuple[Value | None, Ticket]] = SingleFlight()
         self._flights: SingleFlight[Value] = SingleFlight()
 
     @abstractmethod
@@ -63,7 +64,9 @@ class ReadThrough(ABC, Generic[Value, Ticket]):
     def find(self, engine: Engine) -> Found[Value]:
         """As :meth:`get`, and how Redis was found to be."""
         try:
-            cached, ticket = self.look(engine)
+            # Together, because a crowd would wait for connections in vain and take that for an outage of Redis; afresh,
+            # because a change that was answered before we came has to be seen.
+            cached, ticket = self._looks.do_afresh(engine, lambda: self.look(engine))
         except EngineError:
             return Found(self._flights.do(engine, lambda: self.ask(engine)), redis_answers=False)
         if cached is None:

@@ -26,10 +26,29 @@ class SingleFlight(Generic[Result]):
                 flight = self._flights[key] = Future()
         if leading:
             try:
-                flight.set_result(work())
+                result = work()
             except BaseException as error:
+                self._land(key)
                 flight.set_exception(error)
-            finally:
-                with self._lock:
-                    del self._flights[key]
+            else:
+                self._land(key)
+                flight.set_result(result)
         return flight.result()
+
+    def do_afresh(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        """As :meth:`do`, but the result is never that of work begun before this call: it may be too old for us.
+
+        An error of such work is ours, too: where it failed a moment ago, trying again would only take as long again.
+        """
+        with self._lock:
+            earlier = self._flights.get(key)
+        if earlier is not None:
+            error = earlier.exception()
+            if error is not None:
+                raise error
+        return self.do(key, work)
+
+    def _land(self, key: Hashable) -> None:
+        # Before anybody hears the result: whoever has heard it finds only work that was begun later.
+        with self._lock:
+            del self._flights[key]

@@ -42,6 +42,13 @@ class User:
     gid: int
 
 
+def dying_with_us(command: Sequence[str], death_signal: int = signal.SIGKILL, user: User | None = None) -> list[str]:
+    """``command``, wrapped so that the kernel sends it ``death_signal`` when the thread that starts it ends."""
+    drop = user or User(-1, -1)
+    wrapped = [sys.executable, "-I", "-S", str(_WRAPPER), str(int(death_signal)), str(os.getpid())]
+    return [*wrapped, str(drop.uid), str(drop.gid), "--", *command]
+
+
 def spawn(
     command: Sequence[str],
     *,
@@ -57,11 +64,8 @@ def spawn(
     a Ctrl-C in the terminal away from the child, so that the supervisor can choose the order of the stop.
     The pid stays the same through the exec: it is the pid of the command itself.
     """
-    drop = user or User(-1, -1)
-    wrapped = [sys.executable, "-I", "-S", str(_WRAPPER), str(int(death_signal)), str(os.getpid())]
-    wrapped += [str(drop.uid), str(drop.gid), "--", *command]
     return subprocess.Popen(
-        wrapped,
+        dying_with_us(command, death_signal, user),
         env=dict(environ),
         cwd=cwd,
         stdin=subprocess.DEVNULL,

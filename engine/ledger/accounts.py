@@ -11,15 +11,13 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from engine.ledger.shop_tables import LARGEST_AMOUNT, accounts, balance_transactions
 
-STEP_OVER_TAKEN_IDS = text("""
-    SELECT setval(pg_get_serial_sequence('accounts', 'user_id'), (
-        SELECT user_id FROM accounts AS taken
-        WHERE user_id >= currval(pg_get_serial_sequence('accounts', 'user_id'))
-          AND NOT EXISTS (SELECT FROM accounts AS next WHERE next.user_id = taken.user_id + 1)
-        ORDER BY user_id LIMIT 1))
-""")
-"""To the end of the run of taken ids that the sequence has met. Not to the largest id of all: that may have been chosen
-as 2**53 - 1, and no client could tell the ids after it from their neighbours."""
+STEP_OVER_CHOSEN_IDS = text("""
+    SELECT setval(sequence, greatest(
+        currval(sequence), (SELECT max(user_id) FROM accounts WHERE user_id < :half)))
+    FROM pg_get_serial_sequence('accounts', 'user_id') AS sequence
+""").bindparams(half=2**52)
+"""Past every id in the lower half of what JSON can hold, in one look at the index. Not past those in the upper half:
+2**53 - 1 may have been chosen, and no client could tell the ids after it from their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,9 @@ def open_account(connection: Connection, user_id: int | None, name: str | None) 
             return Account(row.user_id, row.name, row.balance)
         if user_id is not None:
             return None
-        # Somebody chose the id that was next, and maybe many after it, which would take long to try one by one. That
-        # two callers may step over the same run, or one step back to its end, costs them another round, no more.
-        connection.execute(STEP_OVER_TAKEN_IDS)
+        # Somebody chose the id that was next, and maybe a million after it: too many to try one by one. If this puts
+        # the sequence behind a caller whose account we do not see yet, it costs another round, no more.
+        connection.execute(STEP_OVER_CHOSEN_IDS)
 
 
 def charge(connection: Connection, account: Account, amount: int) -> Charge | None:

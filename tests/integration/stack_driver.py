@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.postgres import discard_postgres
-from ops.processes import PROJECT_ROOT, children_of, free_port, is_alive
+from ops.processes import PROJECT_ROOT, children_of, dying_with_us, free_port, is_alive
 from ops.stack import Stack, read_stack
 
 WEB = """\
@@ -90,7 +90,7 @@ class StackDriver:
         command = [sys.executable, "-m", "ops.run", "--procfile", str(self.folder / "Procfile"), *options]
         with open(self.folder / "output", "wb") as output, open(self.folder / "complaint", "wb") as complaint:
             self.process = subprocess.Popen(
-                command,
+                dying_with_us(command, signal.SIGTERM),
                 cwd=PROJECT_ROOT,
                 env={**inherited, "PORT": str(self.port), "DATA_DIR": str(self.data_dir), **environ},
                 stdin=subprocess.DEVNULL,

@@ -170,21 +170,28 @@ def test_charges_and_payments_of_one_user_do_not_lose_each_other(engine: Engine,
 def test_generated_ids_step_over_the_ones_that_were_chosen(engine: Engine) -> None:
     for chosen in (1, 2, 3, 5, 6, 9):
         opened(engine, chosen)
-    assert [opened(engine) for _ in range(5)] == [4, 7, 8, 10, 11]
+    assert [opened(engine) for _ in range(3)] == [10, 11, 12]
 
 
-def test_the_largest_id_chosen_leaves_the_generated_ones_small(engine: Engine) -> None:
-    for chosen in (1, 2**53 - 1):
+def test_the_largest_ids_chosen_leave_the_generated_ones_small(engine: Engine) -> None:
+    for chosen in (1, 2**52, 2**53 - 1):
         opened(engine, chosen)
     assert [opened(engine) for _ in range(3)] == [2, 3, 4]
 
 
+def test_generated_ids_that_reach_the_upper_half_go_on_from_where_they_are(engine: Engine) -> None:
+    for chosen in (2**52 - 1, 2**52, 2**52 + 1):
+        opened(engine, chosen)
+    execute(engine, "SELECT setval('accounts_user_id_seq', :last)", last=2**52 - 2)
+    assert [opened(engine) for _ in range(2)] == [2**52 + 2, 2**52 + 3]
+
+
 def test_a_long_run_of_chosen_ids_is_stepped_over_at_once(engine: Engine) -> None:
-    execute(engine, "INSERT INTO accounts (user_id) SELECT generate_series(1, 20000)")
+    execute(engine, "INSERT INTO accounts (user_id) SELECT generate_series(1, 200000)")
     with statements_of(engine, "INSERT INTO accounts") as attempts:
-        assert opened(engine) == 20_001
+        assert opened(engine) == 200_001
     assert len(attempts) == 2
-    assert opened(engine) == 20_002
+    assert opened(engine) == 200_002
 
 
 def test_generated_and_chosen_ids_asked_for_at_once_never_meet(engine: Engine, crowd: ThreadPoolExecutor) -> None:
