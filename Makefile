@@ -3,6 +3,8 @@
 
 SHELL := /bin/sh
 VENV := .venv
+# Tests wait more than they work: three at a time keep two cores busy.
+TEST_WORKERS := 3
 PYTHON := $(VENV)/bin/python
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 # Looked for only when something has to be set up; pip runs from outside, because venv's own copy needs a module that
@@ -22,7 +24,7 @@ run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
 	@exec $(PYTHON) -m ops.run
 
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/development ## check the code's form and types
 	$(VENV)/bin/ruff check .

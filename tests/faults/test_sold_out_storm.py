@@ -57,7 +57,7 @@ def test_twenty_thousand_who_come_too_late_leave_nothing_in_redis(engine: Engine
     grown_keys, grown = footprint(engine, lambda: told.update(attempt(engine, coupon, 1 + WARMING_UP, ATTEMPTS)))
     assert told == {Refusal.COUPON_CLOSED}
     assert grown_keys == 0
-    assert abs(grown) <= TOLERANCE
+    assert grown <= TOLERANCE  # it may well shrink: what earlier connections took is given back at some time
     assert engine.gate.client.xlen(keys.outbox(0)) == 0
 
 

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, text
 
-from engine import cancellation, orders
+from engine import orders
 from engine.context import Engine
 from engine.errors import GateUnavailable
-from engine.followups import work_off
 from engine.gate import stock
 from engine.guard import watch_lanes
 from engine.holds import sweep_holds
@@ -272,62 +271,6 @@ def test_a_crash_after_the_commit_leaves_a_hold_that_the_sweeper_settles(
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert (available(engine, product), holds(engine)) == (4, 0)
     assert_conserved(engine)
-
-
-def test_fifty_cancels_at_once_give_everything_back_once(engine: Engine) -> None:
-    user, product = add_user(engine, 1, 1_000), add_product(engine, 400, 5)
-    coupon = add_held_coupon(engine, user, 100)
-    placed = order(engine, user, {product: 2}, coupon)
-    drain_all(engine)
-    order_id = (state_of(engine, placed).result or {})["orderId"]
-
-    def cancel(_: int) -> object:
-        return cancellation.cancel_order(engine, order_id, user_id=user, idempotency_key=None)
-
-    with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(cancel, range(50)))
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-    assert [outcome.code for outcome in refused] == [Refusal.ORDER_NOT_CANCELLABLE] * 49
-    while work_off(engine).done:
-        pass
-    assert (balance(engine, user), coupon_status(engine, coupon)) == (1_000, "AVAILABLE")
-    assert (stock_in_ledger(engine, product), available(engine, product)) == (5, 5)
-    assert_conserved(engine)
-
-
-def test_nobody_cancels_the_order_of_somebody_else(engine: Engine) -> None:
-    user, product = add_user(engine, 1, 1_000), add_product(engine, 400, 5)
-    placed = order(engine, user, {product: 2})
-    drain_all(engine)
-    order_id = (state_of(engine, placed).result or {})["orderId"]
-    outcome = cancellation.cancel_order(engine, order_id, user_id=2, idempotency_key=None)
-    assert outcome == Refused(Refusal.ORDER_NOT_FOUND)
-    assert balance(engine, user) == 200
-
-
-def test_a_cancel_under_a_key_replays_its_first_answer(engine: Engine) -> None:
-    user, product = add_user(engine, 1, 1_000), add_product(engine, 400, 5)
-    placed = order(engine, user, {product: 2})
-    drain_all(engine)
-    order_id = (state_of(engine, placed).result or {})["orderId"]
-    first = cancellation.cancel_order(engine, order_id, user_id=None, idempotency_key="k")
-    assert not isinstance(first, Refused)
-    assert cancellation.cancel_order(engine, order_id, user_id=None, idempotency_key="k") == first
-    assert balance(engine, user) == 1_000
-
-
-def test_a_rebuild_between_a_cancel_and_its_follow_up_returns_the_units_once(engine: Engine) -> None:
-    user, product = add_user(engine, 1, 1_000), add_product(engine, 100, 5)
-    placed = order(engine, user, {product: 2})
-    drain_all(engine)
-    order_id = (state_of(engine, placed).result or {})["orderId"]
-    cancellation.cancel_order(engine, order_id, user_id=None, idempotency_key=None)
-    engine.gate.client.flushdb()
-    watch_lanes(engine)
-    assert available(engine, product) == 5
-    while work_off(engine).done:
-        pass
-    assert available(engine, product) == 5
 
 
 def test_the_gate_that_goes_away_between_two_lanes_leaks_nothing(

@@ -231,6 +231,43 @@ def test_two_hundred_misses_at_once_ask_the_ledger_once(engine: Engine) -> None:
     assert len(asked) == 1
 
 
+def most_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many calls of Redis were under way at the same moment while two hundred asked for the list."""
+    guard, under_way, most = threading.Lock(), 0, 0
+
+    def counting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            nonlocal under_way, most
+            with guard:
+                under_way += 1
+                most = max(most, under_way)
+            try:
+                return call(*arguments)
+            finally:
+                with guard:
+                    under_way -= 1
+
+        return counted
+
+    for name in ("cached_list", "units_available"):
+        monkeypatch.setattr(gate_products, name, counting(getattr(gate_products, name)))
+    list_at_once([engine], 200)
+    return most
+
+
+def test_a_crowd_takes_no_more_than_two_connections_to_redis(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(engine)
+    list_products(engine)
+    assert most_at_once(engine, monkeypatch) <= 2  # one for the list, one for the stock
+
+
+def test_a_crowd_that_takes_a_connection_each_would_be_noticed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(engine)
+    list_products(engine)
+    monkeypatch.setattr(SingleFlight, "do_afresh", lambda _flights, _key, work: work())
+    assert most_at_once(engine, monkeypatch) > 2
+
+
 def test_misses_in_several_processes_ask_the_ledger_once(engine: Engine) -> None:
     product = create(engine)
     with ExitStack() as stack:
