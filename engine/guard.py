@@ -2,9 +2,10 @@
 
 A lane decides only on the server whose run id was approved for it; a restart or a failover changes the run id, so the
 gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look at the
-lane's counter: behind the ledger means that decisions were lost, and the lane is rebuilt; not behind means that nothing
-the ledger knows was lost, and the lane goes on. Either way it goes on under a new epoch, so that a decision that was
-lost before it reached the ledger is told apart from one that never was.
+lane's counter and at the versions of what it offers. Behind the ledger means that decisions or publications were lost,
+and the lane is rebuilt; not behind means that nothing the ledger relies on was lost, and the lane goes on. Either way
+it goes on under a new epoch, so that a decision that was lost before it reached the ledger is told apart from one that
+never was.
 """
 
 from __future__ import annotations
@@ -13,8 +14,14 @@ import logging
 from enum import StrEnum
 
 from engine.context import Engine
+from engine.gate import keys
+from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
-from engine.gate.lanes import open_lane
+from engine.gate.lanes import known_versions, open_lane
+from engine.gate.products import forget_list
+from engine.gate.stock import lane_of_product
+from engine.ledger import coupons as ledger_coupons
+from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.rebuild import rebuild_lane, recorded_request_key
@@ -49,6 +56,8 @@ def watch_lanes(engine: Engine) -> dict[int, Verdict]:
     for lane in range(engine.gate.lanes):
         state = engine.gate.inspect(lane)
         found[lane] = verdict(state, recorded.get(lane))
+        if found[lane] is Verdict.APPROVE and _lost_publications(engine, lane):
+            found[lane] = Verdict.REBUILD
         if found[lane] is Verdict.REBUILD:
             rebuild_lane(engine, state)
         elif found[lane] is Verdict.APPROVE:
@@ -56,8 +65,27 @@ def watch_lanes(engine: Engine) -> dict[int, Verdict]:
     return found
 
 
+def _lost_publications(engine: Engine, lane: int) -> bool:
+    """Whether the lane forgot a coupon, a product or a change of one that the gate had confirmed to the ledger."""
+    with engine.ledger.read() as connection:
+        coupons = {
+            keys.coupon(lane, coupon.id): coupon.published_version
+            for coupon in ledger_coupons.all_coupons(connection)
+            if lane_of_coupon(engine.gate, coupon.id) == lane
+        }
+        products = {
+            keys.sku(lane, product.id): product.published_version
+            for product in ledger_products.all_products(connection)
+            if lane_of_product(engine.gate, product.id) == lane
+        }
+    confirmed = coupons | products
+    known = known_versions(engine.gate, list(confirmed))
+    return any(known[key] < version for key, version in confirmed.items())
+
+
 def _approve(engine: Engine, state: LaneState) -> None:
     request_key = recorded_request_key(engine)
+    forget_list(engine.gate)  # the one that came back with this server may be older than the last change
     with engine.ledger.transaction() as connection:
         begun = progress.begin_epoch(connection, state.lane, rebuilt=False)
     open_lane(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import requests
+import httpx
 from sqlalchemy import text
 
 from engine.config import Settings
@@ -60,9 +60,9 @@ def await_ready(stack: Stack) -> None:
     deadline = time.monotonic() + READY_PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
-            if requests.get(stack.address + "readyz", timeout=5).status_code == 200:
+            if httpx.get(stack.address + "readyz", timeout=5).status_code == 200:
                 return
-        except requests.RequestException:
+        except httpx.HTTPError:
             pass
         time.sleep(0.05)
     raise TimeoutError(f"{stack.address}readyz does not become 200")
@@ -105,8 +105,8 @@ def collect(
 
 def _ask_after(stack: Stack, request_ids: Sequence[str]) -> dict[str, Shown]:
     def ask(some: Sequence[str]) -> list[Shown]:
-        with requests.Session() as session:
-            return [_shown(session.get(f"{stack.address}api/v1/requests/{each}", timeout=15)) for each in some]
+        with httpx.Client(base_url=f"{stack.address}api/v1", timeout=15) as client:
+            return [_shown(client.get(f"/requests/{each}")) for each in some]
 
     shares = [request_ids[start::ASKING_THREADS] for start in range(ASKING_THREADS)]
     with ThreadPoolExecutor(ASKING_THREADS) as pool:
@@ -118,7 +118,7 @@ def _ask_after(stack: Stack, request_ids: Sequence[str]) -> dict[str, Shown]:
         }
 
 
-def _shown(response: requests.Response) -> Shown:
+def _shown(response: httpx.Response) -> Shown:
     if response.status_code != 200:
         return Shown(str(response.status_code))
     body = response.json()

@@ -13,7 +13,7 @@ from ops.processes import PROJECT_ROOT, spawn
 from ops.stack import Stack
 
 PATIENCE_SECONDS = 900.0
-TICK_SECONDS = 0.02
+TICK_SECONDS = 0.005
 
 
 class LocustFailed(Exception):

@@ -28,11 +28,8 @@ class Buyer(Shopper):
     @task
     def attempt(self) -> None:
         """One order, and what some do after it."""
-        number = self.next_attempt()
-        try:
+        with self.attempt_in_turn() as number:
             self._order(number)
-        finally:
-            self.attempt_made()
 
     def _order(self, number: int) -> None:
         user_id = self.some_user()

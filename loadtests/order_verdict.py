@@ -55,8 +55,8 @@ class OrderFacts:
     holds: int
     backlog: int
     quarantined: int
-    attempted: int = 0
-    answered: int = 0
+    planned: int = 0
+    recorded: int = 0
     accepted: Sequence[str] = ()
     states: Mapping[str, str] = field(default_factory=dict)
     unexpected: Mapping[str, int] = field(default_factory=dict)
@@ -87,8 +87,8 @@ def judge(facts: OrderFacts) -> list[Check]:
         ),
         Check(
             "the crowd was there",
-            0 < facts.attempted <= facts.answered and len(facts.accepted) > 0,
-            f"{facts.answered} answers to {facts.attempted} attempts",
+            0 < facts.planned == facts.recorded and len(facts.accepted) > 0,
+            f"{facts.recorded} of {facts.planned} attempts on record",
         ),
         _every_request_ended(facts),
         Check("no hold is left", facts.holds == 0, f"{facts.holds} holds"),
@@ -103,8 +103,8 @@ def judge(facts: OrderFacts) -> list[Check]:
 def gather(
     engine: Engine,
     *,
-    attempted: int,
-    answered: int,
+    planned: int,
+    recorded: int,
     accepted: Sequence[str],
     states: Mapping[str, str],
     unexpected: Mapping[str, int],
@@ -132,8 +132,8 @@ def gather(
         holds=sum(int(engine.gate.client.zcard(keys.holds(lane))) for lane in range(engine.gate.lanes)),
         backlog=outbox.backlog(engine.gate),
         quarantined=orders.quarantined,
-        attempted=attempted,
-        answered=answered,
+        planned=planned,
+        recorded=recorded,
         accepted=accepted,
         states=states,
         unexpected=unexpected,

@@ -9,28 +9,28 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import requests
+import httpx
 from sqlalchemy import func, select
 
 from engine.context import Engine
+from engine.errors import EngineError
 from engine.ledger.tables import user_coupons
 from loadtests.chaos import KILLABLE, Watcher
 from loadtests.facts import await_ready, collect, connect, read_attempts
 from loadtests.figures import figures_of
+from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.private_stack import StackDidNotStart, private_stack
 from loadtests.verdict import Check, judge
-from ops.processes import PROJECT_ROOT, spawn
+from ops.processes import PROJECT_ROOT
 from ops.stack import Stack, read_stack
 
 BROKEN_PROCFILE = PROJECT_ROOT / "loadtests" / "broken" / "Procfile"
-LOCUST_PATIENCE_SECONDS = 900.0
 LARGEST = {"USERS": 1_000_000, "REQUESTS": 1_000_000, "COUPONS": 1_000_000, "CROWD": 1000}
 
 
@@ -87,7 +87,7 @@ def main() -> int:
         settings = RushSettings.from_environment(os.environ)
         with _stack(settings) as stack:
             return _rush(settings, stack)
-    except (RushImpossible, StackDidNotStart, requests.RequestException, TimeoutError) as problem:
+    except (RushImpossible, StackDidNotStart, LocustFailed, EngineError, httpx.HTTPError, TimeoutError) as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -126,7 +126,19 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
     try:
         watcher = Watcher(stack, engine, coupon_id, outcomes, settings.requests, settings.coupons, settings.chaos)
         with watcher:
-            _run_locust(settings, stack, coupon_id, outcomes, watcher)
+            run_locust(
+                "coupon_rush",
+                stack,
+                crowd=min(settings.crowd, settings.requests),
+                reports=settings.reports,
+                environ={
+                    "COUPON_ID": str(coupon_id),
+                    "USERS": str(settings.users),
+                    "REQUESTS": str(settings.requests),
+                    "OUTCOMES": str(outcomes.resolve()),
+                },
+                every_tick=watcher.look_for_the_moment,
+            )
             attempts = read_attempts(outcomes)
             facts = collect(
                 stack,
@@ -150,7 +162,7 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
 
 
 def _create_coupon(stack: Stack, quantity: int) -> int:
-    response = requests.post(
+    response = httpx.post(
         stack.address + "api/v1/admin/coupons",
         json={"name": "선착순 쿠폰", "discountAmount": 1000, "totalQuantity": quantity},
         timeout=10,
@@ -158,44 +170,6 @@ def _create_coupon(stack: Stack, quantity: int) -> int:
     if response.status_code != 201:
         raise RushImpossible(f"the coupon could not be created: {response.status_code} {response.text}")
     return int(response.json()["id"])
-
-
-def _run_locust(settings: RushSettings, stack: Stack, coupon_id: int, outcomes: Path, watcher: Watcher) -> None:
-    """Raises :class:`RushImpossible` when Locust fails or does not come to an end."""
-    crowd = min(settings.crowd, settings.requests)
-    command = [sys.executable, "-m", "locust", "-f", str(PROJECT_ROOT / "loadtests" / "coupon_rush.py"), "--headless"]
-    command += ["--host", stack.address.rstrip("/"), "--users", str(crowd), "--spawn-rate", str(crowd)]
-    command += [
-        "--html",
-        str(settings.reports.resolve() / "coupon_rush.html"),
-        "--only-summary",
-        "--loglevel",
-        "WARNING",
-    ]
-    environ = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")},
-        "PYTHONPATH": str(PROJECT_ROOT),
-        "COUPON_ID": str(coupon_id),
-        "USERS": str(settings.users),
-        "REQUESTS": str(settings.requests),
-        "OUTCOMES": str(outcomes.resolve()),
-    }
-    log = settings.reports / "locust.log"
-    with open(log, "wb") as output:
-        process = spawn(command, environ=environ, output=output, cwd=PROJECT_ROOT)
-    try:
-        deadline = time.monotonic() + LOCUST_PATIENCE_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            watcher.look_for_the_moment()
-            time.sleep(0.005)
-        code = process.poll()
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    if code != 0:
-        ended = "did not come to an end" if code is None else f"ended with exit code {code}"
-        raise RushImpossible(f"Locust {ended}. It said:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 def _last_decision(engine: Engine, coupon_id: int) -> float:

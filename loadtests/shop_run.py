@@ -21,10 +21,12 @@ from types import FrameType
 
 import httpx
 
+from engine.errors import EngineError
 from loadtests.chaos import KILLABLE
 from loadtests.facts import await_ready, connect
 from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.order_verdict import gather, is_settled, judge
+from loadtests.outcomes import ATTEMPT
 from loadtests.private_stack import StackDidNotStart, private_stack
 from ops.stack import Stack, read_stack
 
@@ -80,7 +82,7 @@ def main(arguments: list[str]) -> int:
         size = Size.from_environment(os.environ)
         with _stack() as stack:
             return _run(arguments[0], size, stack)
-    except (NothingToJudge, StackDidNotStart, LocustFailed, httpx.HTTPError, TimeoutError) as problem:
+    except (NothingToJudge, StackDidNotStart, LocustFailed, EngineError, httpx.HTTPError, TimeoutError) as problem:
         print(problem, file=sys.stderr)
         return 2
 
@@ -195,8 +197,8 @@ def _judge(stack: Stack, size: Size, outcomes: Path, killer: _Killer, seconds: f
             time.sleep(0.1)
         facts = gather(
             engine,
-            attempted=size.attempts,
-            answered=len(answers),
+            planned=size.attempts,
+            recorded=sum(answer["name"] == ATTEMPT for answer in answers),
             accepted=accepted,
             states=_states(stack, accepted),
             unexpected=_unexpected(answers, size),

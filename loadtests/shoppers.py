@@ -6,7 +6,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import IO, Any
@@ -15,6 +16,8 @@ import gevent
 from locust import FastHttpUser, constant, events
 from locust.env import Environment
 from locust.exception import StopUser
+
+from loadtests.outcomes import ATTEMPT
 
 POLLS = 100
 POLL_SECONDS = 0.05
@@ -70,6 +73,12 @@ def _begin(environment: Environment, **_: Any) -> None:
     environment.process_exit_code = 0  # whether all is well is for the verdict to say
 
 
+def _record(name: str, status: int, request_id: str | None = None) -> None:
+    """Write one line for the verdict; a reader sees whole lines."""
+    line = {"name": name, "status": status, "requestId": request_id, "at": time.time()}
+    _run.outcomes.write(json.dumps(line) + "\n")
+
+
 class Shopper(FastHttpUser):
     """Somebody at the shop. Every answer is written down; a 503 or a broken connection counts as none."""
 
@@ -83,19 +92,24 @@ class Shopper(FastHttpUser):
         """The settings of this run."""
         return _run.settings
 
-    def next_attempt(self) -> int:
-        """The number of the next attempt. Raises StopUser when all are taken."""
+    @contextmanager
+    def attempt_in_turn(self) -> Iterator[int]:
+        """The number of the next attempt, while it is made; the last ends the run. Raises StopUser when all are made.
+
+        An attempt is on record only when it came to its end: Locust survives an error in a scenario, and what it lost
+        is no proof of anything.
+        """
         number = next(_run.numbers)
         if number > _run.settings.attempts:
             raise StopUser
-        return number
-
-    def attempt_made(self) -> None:
-        """Tell that an attempt is over; the last one ends the run."""
-        _run.remaining -= 1
-        if _run.remaining == 0:
-            _run.outcomes.flush()
-            gevent.spawn(self.environment.runner.quit)
+        try:
+            yield number
+            _record(ATTEMPT, 200)
+        finally:
+            _run.remaining -= 1
+            if _run.remaining == 0:
+                _run.outcomes.flush()
+                gevent.spawn(self.environment.runner.quit)
 
     def some_user(self) -> int:
         """One of the users, by chance."""
@@ -134,9 +148,7 @@ class Shopper(FastHttpUser):
             if answer is not None:
                 response.success()
             request_id = answer.get("requestId") if answer and name == "order" else None
-            _run.outcomes.write(
-                json.dumps({"name": name, "status": status, "requestId": request_id, "at": time.time()}) + "\n"
-            )
+            _record(name, status, request_id)
         if status == 0:
             gevent.sleep(OUTAGE_SECONDS)
         return answer

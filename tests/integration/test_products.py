@@ -20,17 +20,8 @@ from engine.outcomes import Refusal, Refused, Submitted
 from engine.product_catalog import NewProduct, ProductChange, ProductView, change_product, create_product, list_products
 from scheduler import jobs
 from tests.integration.placed_orders import rows, without_ledger, without_redis
+from tests.integration.products_on_sale import create, in_one_lane_and_in_several
 from tests.integration.shop import add_user, assert_conserved, available, drain_all, order, stock_in_ledger
-
-in_one_lane_and_in_several = pytest.mark.parametrize("lanes", [1, 4], ids=["one lane", "four lanes"])
-
-
-def create(
-    engine: Engine, name: str = "감귤", price: int = 1000, stock: int = 10, status: str = "ACTIVE"
-) -> ProductView:
-    product = create_product(engine, NewProduct(name, price, stock, status))
-    assert isinstance(product, ProductView)
-    return product
 
 
 def change(engine: Engine, product_id: int, **members: Any) -> ProductView:
