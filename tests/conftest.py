@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -62,6 +63,7 @@ def redis_url(stores_folder: Path) -> Iterator[str]:
     """A Redis that the tests may empty."""
     external = os.environ.get("REDIS_URL")
     if external:
+        external = _database_of_this_worker(external)
         with connect(external, timeout_seconds=5) as client:
             if client.dbsize():
                 pytest.exit("REDIS_URL names a database with data in it, and the tests empty theirs: name another", 2)
@@ -71,6 +73,13 @@ def redis_url(stores_folder: Path) -> Iterator[str]:
     store = start_valkey(stores_folder / "valkey", free_port())
     yield store.url
     store.stop()
+
+
+def _database_of_this_worker(url: str) -> str:
+    """Tests that run side by side empty a database each: the one named, the one after it, and so on."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{int(parts.path.strip('/') or 0) + int(worker.removeprefix('gw'))}"))
 
 
 @pytest.fixture(scope="session")
