@@ -8,7 +8,8 @@
 -- ARGV none
 -- RETURNS
 --   {open, epoch, approved run id, last number, lanes, request key, this server's run id, backlog, head's age}
---   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox
+--   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox;
+--   a head that does not say when it was decided counts as the oldest there can be
 -- COST O(1)
 
 if #KEYS ~= 2 or #ARGV ~= 0 then
@@ -26,11 +27,13 @@ state[9] = ''
 local head = redis.call('XRANGE', outbox_key, '-', '+', 'COUNT', 1)[1]
 if head then
   local time = redis.call('TIME')
-  local fields = head[2]
+  local fields, decided_at_ms = head[2], 0
   for i = 1, #fields, 2 do
     if fields[i] == 'decided_at_ms' then
-      state[9] = string.format('%.0f', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - fields[i + 1]))
+      -- Only the drain can put a spoilt entry aside. Whoever looks must not stumble over it, and has to ring for it.
+      decided_at_ms = tonumber(string.match(fields[i + 1], '^%d+$') or '0')
     end
   end
+  state[9] = string.format('%.0f', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - decided_at_ms))
 end
 return state

@@ -35,6 +35,9 @@ end
 local lane_key, outbox_key, bell_key, coupon_key, winners_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lane, epoch, nonce, coupon_id, user_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local bell_ms, backlog_limit = ARGV[6], tonumber(ARGV[7])
+if not string.match(bell_ms, '^[1-9]%d*$') then
+  return redis.error_reply('ERR issue_coupon takes a bell time of at least 1 millisecond')
+end
 
 -- A server that lost its memory, or a replica that took over, has another run id than the one that was approved.
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number')

@@ -43,6 +43,9 @@ local lane_key, outbox_key, bell_key, hold_key, holds_key = KEYS[1], KEYS[2], KE
 local lane, epoch, nonce, user_id, user_coupon_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local hold_ms, keep_ms, bell_ms, backlog_limit = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 local append, held_before, lines_before = ARGV[10] == '1', ARGV[11], ARGV[12]
+if not (string.match(ARGV[6], '^%d+$') and string.match(ARGV[7], '^%d+$') and string.match(bell_ms, '^[1-9]%d*$')) then
+  return redis.error_reply('ERR reserve_stock takes whole milliseconds')
+end
 for i = 1, products do
   if not string.match(ARGV[12 + 2 * i], '^[1-9]%d*$') then
     return redis.error_reply('ERR reserve_stock takes quantities of at least 1')

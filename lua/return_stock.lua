@@ -22,6 +22,11 @@ if #KEYS < 3 or #ARGV ~= #KEYS then
   return redis.error_reply('ERR return_stock takes the lane, the marker, products; 2 arguments, as many quantities')
 end
 local lane_key, marker_key, epoch, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+for i = 3, #ARGV do
+  if not string.match(ARGV[i], '^[1-9]%d*$') then
+    return redis.error_reply('ERR return_stock takes quantities of at least 1')
+  end
+end
 
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
 if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
+from statistics import median
 
 import pytest
 
@@ -160,6 +162,25 @@ def test_a_drain_that_lingers_takes_what_comes_without_a_ring(engine: Engine) ->
         lingering.join(10)
     assert reports[0].recorded == 5
     assert_recorded_once(engine, coupon, wins)
+
+
+def test_a_decision_is_in_the_ledger_within_a_second_while_a_drain_lingers(engine: Engine) -> None:
+    """The lag that is usual, of eleven: a machine that stops for a moment is no fault of the drain."""
+    coupon = offer(engine)
+    leave = threading.Event()
+    lingering = threading.Thread(target=lambda: drain(engine, 0, linger_seconds=60, leave_early=leave.is_set))
+    lingering.start()
+    lags = []
+    try:
+        for user_id in range(1, 12):
+            won = win(engine, coupon, user_id)
+            decided = time.monotonic()
+            wait_until(lambda won=won: len(recorded(engine, coupon)) == won.sequence, "the win was recorded")
+            lags.append(time.monotonic() - decided)
+    finally:
+        leave.set()
+        lingering.join(10)
+    assert median(lags) < 1, lags
 
 
 def test_a_decision_around_the_last_look_rings_or_is_seen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

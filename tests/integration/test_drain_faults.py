@@ -20,13 +20,16 @@ from engine.errors import LedgerUnavailable
 from engine.gate import keys, outbox
 from engine.gate.gate import Gate
 from engine.gate.request_ids import new_nonce
+from engine.guard import Verdict, watch_lanes
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestStatus
 from ops.processes import PROJECT_ROOT, free_port
+from scheduler import jobs
 from tests.conftest import EngineMaker
 from tests.integration.offers import (
     assert_recorded_once,
+    forget_rings,
     last_recorded_number,
     offer,
     quarantined,
@@ -228,6 +231,8 @@ def poison(coupon: int, fault: str) -> dict[str, object]:
         "no number at all": {"sequence": ""},
         "a number beyond bigint": {"user_id": 2**70},
         "a time beyond every calendar": {"decided_at_ms": 10**18},
+        "a time in words": {"decided_at_ms": "soon"},
+        "no time": {"decided_at_ms": ""},
         "a character that Postgres cannot hold": {"user_id": "1\x00"},
         "a negative user": {"user_id": -1},
     }
@@ -246,6 +251,8 @@ def poison(coupon: int, fault: str) -> dict[str, object]:
         "no number at all",
         "a number beyond bigint",
         "a time beyond every calendar",
+        "a time in words",
+        "no time",
         "a character that Postgres cannot hold",
         "a negative user",
     ],
@@ -270,6 +277,23 @@ def test_a_poison_entry_goes_into_quarantine_and_everything_else_is_recorded(
     failed = state(engine, request_id)
     assert (failed.status, failed.error) == (RequestStatus.FAILED, Refused(Refusal.TEMPORARY_ERROR))
     assert {state(engine, each.request_id).status for each in wins} == {RequestStatus.COMPLETED}
+
+
+@pytest.mark.parametrize("fault", ["a time in words", "no time"])
+def test_a_poison_head_keeps_nobody_from_looking_deciding_and_ringing(
+    engine: Engine, make_engine: EngineMaker, fault: str
+) -> None:
+    """Its ring is lost, and the server has restarted: guard, new process and scheduler have to get past the entry."""
+    coupon = offer(engine)
+    request_id = append(engine, poison(coupon, fault))
+    engine.gate.client.hset(keys.lane(0), "run_id", "0" * 40)
+    assert watch_lanes(engine) == {0: Verdict.APPROVE}
+    wins = [win(make_engine(), coupon, 1)]
+    forget_rings(engine)
+    assert jobs.ring_old_bells(engine) == 1
+    drain(engine, 0, linger_seconds=0)
+    assert_recorded_once(engine, coupon, wins)
+    assert (waiting(engine), state(engine, request_id).status) == (0, RequestStatus.FAILED)
 
 
 def test_entries_without_any_known_field_go_into_quarantine_one_by_one(engine: Engine) -> None:

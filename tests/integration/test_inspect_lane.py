@@ -78,14 +78,33 @@ def test_the_age_is_that_of_the_oldest_entry(lane: LaneDriver) -> None:
     assert 60_000 <= age_ms < 90_000
 
 
-def test_a_head_from_the_future_is_new_and_one_without_a_moment_has_no_age(lane: LaneDriver) -> None:
+def test_a_head_from_the_future_is_new(lane: LaneDriver) -> None:
     """A clock that was set back must not make an age negative."""
-    outbox_key = keys.outbox(lane.number)
-    lane.client.xadd(outbox_key, {"kind": "strange"}, id="1-1")
-    assert lane.gate.inspect(lane.number).head_age_ms is None
-    lane.client.delete(outbox_key)
-    lane.client.xadd(outbox_key, {"decided_at_ms": str(lane.now_ms() + 10**9)}, id="1-1")
-    assert lane.gate.inspect(lane.number).head_age_ms == 0
+    for moment in (str(lane.now_ms() + 10**9), "9" * 400):
+        lane.client.delete(keys.outbox(lane.number))
+        lane.client.xadd(keys.outbox(lane.number), {"decided_at_ms": moment}, id="1-1")
+        assert lane.gate.inspect(lane.number).head_age_ms == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "strange"},
+        *({"decided_at_ms": moment} for moment in ("soon", "", "nan", "-5", "1.5", "0x10", " 1", "1e3")),
+    ],
+    ids=lambda fields: str(list(fields.values())),
+)
+def test_a_head_that_does_not_say_when_it_was_decided_is_the_oldest_there_can_be(
+    lane: LaneDriver, fields: dict[str, str]
+) -> None:
+    """The drain has to be told of it: everybody else looks at the lane through this script, and the guard, too."""
+    lane.open()
+    lane.client.xadd(keys.outbox(lane.number), fields, id=f"{EPOCH}-1")
+    earliest = lane.now_ms()
+    state = lane.gate.inspect(lane.number)
+    assert (state.ready, state.backlog) == (True, 1)
+    assert state.head_age_ms is not None
+    assert earliest <= state.head_age_ms <= lane.now_ms()
 
 
 def test_the_largest_numbers_stay_exact(lane: LaneDriver) -> None:

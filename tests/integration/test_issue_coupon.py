@@ -167,6 +167,23 @@ def test_a_wrong_number_of_keys_or_arguments_changes_nothing(
     assert keyspace(lane.client) == before
 
 
+@pytest.mark.parametrize("bell_ms", ["0", "-1", "", "x", "1.5", "nan", "1e3", "0x10"])
+def test_a_bell_time_that_is_none_is_an_error_before_anything_is_written(lane: LaneDriver, bell_ms: str) -> None:
+    """The bell is armed last: refused there, it would leave a winner whom nobody told."""
+    before = keyspace(lane.client)
+    with pytest.raises(BrokenContract, match="bell time"):
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, "n", COUPON, 1, bell_ms, 10])
+    assert keyspace(lane.client) == before
+
+
+@pytest.mark.parametrize("limit", ["", "x"])
+def test_a_backlog_limit_that_is_none_is_an_error_and_changes_nothing(lane: LaneDriver, limit: str) -> None:
+    before = keyspace(lane.client)
+    with pytest.raises(BrokenContract, match="compare nil"):
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, "n", COUPON, 1, 5000, limit])
+    assert keyspace(lane.client) == before
+
+
 def test_a_lane_that_was_never_opened_decides_nothing(lane: LaneDriver) -> None:
     lane.client.delete(lane.lane_key)
     before = keyspace(lane.client)

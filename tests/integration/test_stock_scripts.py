@@ -1,4 +1,7 @@
-"""reserve_stock, settle_holds, release_stock, return_stock, due_holds: every answer, and what each leaves behind."""
+"""``lua/reserve_stock.lua`` on a real server: every answer, its precedence, and the raw keys that it leaves behind.
+
+And that no stock script takes another number of keys and arguments than its own; what ends a hold has its own module.
+"""
 
 from __future__ import annotations
 
@@ -10,74 +13,32 @@ import pytest
 from engine.context import Engine
 from engine.errors import BrokenContract
 from engine.gate import keys
+from engine.outcomes import ReserveStatus
+from tests.integration.lane_driver import LARGEST, keyspace
 from tests.integration.shop import add_product
-
-NONCE, OTHER = "o" + "a" * 44, "o" + "b" * 44
-HOLD_MS, KEEP_MS = 30_000, 60_000
-LANE, OUTBOX, BELL, HOLDS = keys.lane(0), keys.outbox(0), keys.bell(0), keys.holds(0)
+from tests.integration.stock_driver import (
+    BELL,
+    HOLD_MS,
+    HOLDS,
+    KEEP_MS,
+    LANE,
+    NONCE,
+    OTHER,
+    OUTBOX,
+    available,
+    change_lane,
+    change_product,
+    deadlines,
+    forgotten,
+    hold,
+    release,
+    reserve,
+)
 
 
 @pytest.fixture
 def product(engine: Engine) -> int:
     return add_product(engine, 700, 5)
-
-
-def reserve(
-    engine: Engine, quantities: dict[int, Any], nonce: str = NONCE, carried: tuple[Any, ...] = (), **changes: Any
-) -> list[Any]:
-    """The script's raw answer; ``carried`` are ids and names from earlier lanes, ``changes`` replace arguments."""
-    wanted: dict[str, Any] = {
-        "lane": 0,
-        "epoch": engine.gate.client.hget(LANE, "epoch"),
-        "nonce": nonce,
-        "user": 7,
-        "coupon": "",
-        "hold": HOLD_MS,
-        "keep": 0,
-        "bell": 5000,
-        "limit": 100,
-        "append": 1,
-        "held": "",
-        "lines": "",
-        **changes,
-    }
-    pairs = [part for pair in quantities.items() for part in pair]
-    script_keys = [LANE, OUTBOX, BELL, keys.hold(0, nonce), HOLDS, *(keys.sku(0, each) for each in quantities)]
-    return engine.gate.run("reserve_stock", script_keys, [*wanted.values(), *pairs, *carried])
-
-
-def available(engine: Engine, product: int) -> int:
-    return int(str(engine.gate.client.hget(keys.sku(0, product), "available")))
-
-
-def hold(engine: Engine, nonce: str = NONCE) -> dict[str, str]:
-    found: Any = engine.gate.client.hgetall(keys.hold(0, nonce))
-    return dict(found)
-
-
-def everything(engine: Engine) -> dict[str, bytes]:
-    """All keys as they are, but for what times out by itself."""
-    client: Any = engine.gate.client
-    found = {}
-    for key in client.scan_iter("sc:*"):
-        kind = client.type(key)
-        read = {"hash": client.hgetall, "string": client.get, "zset": lambda k: client.zrange(k, 0, -1)}
-        found[key] = client.xlen(key) if kind == "stream" else read[kind](key)
-    return found
-
-
-def settle(engine: Engine, *nonces: str) -> list[Any]:
-    return engine.gate.run("settle_holds", [HOLDS, *(keys.hold(0, each) for each in nonces)], list(nonces))
-
-
-def release(engine: Engine, product: int, nonce: str = NONCE) -> list[Any]:
-    return engine.gate.run("release_stock", [HOLDS, keys.hold(0, nonce), keys.sku(0, product)], [nonce, product])
-
-
-def put_back(engine: Engine, product: int, quantity: int, epoch: str | None = None) -> list[Any]:
-    current = epoch or str(engine.gate.client.hget(LANE, "epoch"))
-    script_keys = [LANE, keys.returned(0, NONCE), keys.sku(0, product)]
-    return engine.gate.run("return_stock", script_keys, [current, KEEP_MS, quantity])
 
 
 def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: Engine, product: int) -> None:
@@ -121,24 +82,24 @@ def test_the_last_lane_tells_what_the_earlier_ones_hold(engine: Engine, product:
 
 def test_the_same_nonce_gets_the_same_answer_and_takes_nothing(engine: Engine, product: int) -> None:
     first = reserve(engine, {product: 2})
-    before = everything(engine)
+    before = keyspace(engine.gate.client)
     assert reserve(engine, {product: 2}) == ["replayed", first[1], 0, *first[3:]]
-    assert everything(engine) == before
+    assert keyspace(engine.gate.client) == before
 
 
 @pytest.mark.parametrize("append", [0, 1])
 def test_every_short_product_is_named_and_nothing_is_left_behind(engine: Engine, product: int, append: int) -> None:
     scarce, plenty = add_product(engine, 10, 1), add_product(engine, 10, 100)
-    before = everything(engine)
+    before = keyspace(engine.gate.client)
     answer = reserve(engine, {product: 6, plenty: 5, scarce: 2}, append=append)
     assert answer == ["out_of_stock", str(product), "5", str(scarce), "1"]
-    assert everything(engine) == before
+    assert keyspace(engine.gate.client) == before
 
 
 def test_an_unknown_or_inactive_product_comes_before_a_short_one(engine: Engine, product: int) -> None:
-    before = everything(engine)
+    before = keyspace(engine.gate.client)
     assert reserve(engine, {product: 6, 404: 1}) == ["product_not_found", "404"]
-    assert everything(engine) == before
+    assert keyspace(engine.gate.client) == before
     engine.gate.client.hset(keys.sku(0, product), "status", "INACTIVE")
     assert reserve(engine, {product: 1}) == ["product_not_found", str(product)]
 
@@ -157,10 +118,10 @@ def test_a_refusal_under_a_key_is_remembered_for_a_while_and_given_again(
 
 def test_a_full_outbox_refuses_after_stock_and_leaves_nothing(engine: Engine, product: int) -> None:
     reserve(engine, {product: 1}, nonce=OTHER)
-    before = everything(engine)
+    before = keyspace(engine.gate.client)
     assert reserve(engine, {product: 9}, limit=1)[0] == "out_of_stock"
     assert reserve(engine, {product: 1}, limit=1) == ["backlogged"]
-    assert everything(engine) == before
+    assert keyspace(engine.gate.client) == before
 
 
 def test_a_lane_that_is_not_ready_comes_first_and_a_stale_epoch_second(engine: Engine, product: int) -> None:
@@ -172,10 +133,10 @@ def test_a_lane_that_is_not_ready_comes_first_and_a_stale_epoch_second(engine: E
 
 @pytest.mark.parametrize("quantity", [0, -1, "1.5", "x", "", "1e3"])
 def test_a_quantity_that_is_none_is_an_error_and_changes_nothing(engine: Engine, product: int, quantity: Any) -> None:
-    before = everything(engine)
+    before = keyspace(engine.gate.client)
     with pytest.raises(BrokenContract):
         reserve(engine, {product: quantity})
-    assert everything(engine) == before
+    assert keyspace(engine.gate.client) == before
 
 
 def test_a_hundred_buyers_at_once_get_exactly_what_there_is(engine: Engine) -> None:
@@ -188,72 +149,140 @@ def test_a_hundred_buyers_at_once_get_exactly_what_there_is(engine: Engine) -> N
     assert numbers == [f"1-{number}" for number in range(1, 41)]
 
 
-def test_a_settled_hold_is_gone_its_units_are_not_back(engine: Engine, product: int) -> None:
-    reserve(engine, {product: 2})
-    assert settle(engine, NONCE, OTHER) == ["settled", 1]
-    assert (available(engine, product), hold(engine), engine.gate.client.exists(HOLDS)) == (3, {}, 0)
-    assert settle(engine, NONCE) == ["settled", 0]
-    assert release(engine, product) == ["gone"]
-    assert available(engine, product) == 3
+def test_a_reservation_leaves_exactly_these_keys(engine: Engine, product: int) -> None:
+    client = engine.gate.client
+    before = keyspace(client)
+    request_id = reserve(engine, {product: 2}, keep=KEEP_MS)[1]
+    after = keyspace(client)
+    assert after.pop(OUTBOX)[0] == "stream"
+    assert after.pop(BELL) == ("string", "1", True)
+    assert after.pop(HOLDS) == ("zset", [(NONCE, *deadlines(engine).values())], False)
+    record = {"state": "held", "request_id": request_id, "lines": f"{product}:2:700", "keep_ms": str(KEEP_MS)}
+    assert after.pop(keys.hold(0, NONCE)) == ("hash", record, False)
+    before[LANE][1]["last_number"] = "1"  # type: ignore[index]
+    before[keys.sku(0, product)][1]["available"] = "3"  # type: ignore[index]
+    assert after == before
 
 
-def test_a_released_hold_gives_its_units_back_once(engine: Engine, product: int) -> None:
-    reserve(engine, {product: 2})
-    assert release(engine, product) == ["released"]
-    assert release(engine, product) == ["gone"]
-    assert settle(engine, NONCE) == ["settled", 0]
-    assert (available(engine, product), hold(engine), engine.gate.client.exists(HOLDS)) == (5, {}, 0)
+def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: int) -> None:
+    """Everything that can be wrong is wrong at once; one thing after the other is put right."""
+    mine = reserve(engine, {product: 1}, nonce=OTHER)
+    unknown, short, right = {404: 1, product: 99}, {product: 99}, {product: 1}
+    change_lane(engine, open=0)
+    given = [reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0)]
+    change_lane(engine, open=1)
+    given.append(reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0))
+    given.append(reserve(engine, unknown, nonce=OTHER, limit=0))
+    given.append(reserve(engine, unknown, limit=0))
+    given.append(reserve(engine, short, limit=0))
+    given.append(reserve(engine, right, limit=1))
+    given.append(reserve(engine, right, limit=2))
+    assert [answer[0] for answer in given] == list(ReserveStatus)
+    assert given[2][:5] == ["replayed", mine[1], 0, "1", f"{product}:1:700"]
 
 
-@pytest.mark.parametrize("state", ["settled", "released"])
-def test_under_a_key_the_end_of_a_hold_is_remembered_and_replayed(engine: Engine, product: int, state: str) -> None:
-    first = reserve(engine, {product: 2}, keep=KEEP_MS)
-    if state == "settled":
-        settle(engine, NONCE)
-    else:
-        release(engine, product)
-    assert hold(engine)["state"] == state
-    assert 0 < engine.gate.client.pttl(keys.hold(0, NONCE)) <= KEEP_MS
-    left = available(engine, product)
-    assert reserve(engine, {product: 2}, keep=KEEP_MS)[:2] == ["replayed", first[1]]
-    assert available(engine, product) == left
-
-
-def test_a_release_that_does_not_name_every_product_is_an_error_and_changes_nothing(
-    engine: Engine, product: int
+@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("keep", [0, KEEP_MS])
+def test_a_lane_that_is_not_ready_and_a_stale_epoch_leave_nothing_to_remember(
+    engine: Engine, product: int, change: dict[str, str], keep: int
 ) -> None:
-    reserve(engine, {product: 1, add_product(engine, 1, 5): 1})
-    before = everything(engine)
-    with pytest.raises(BrokenContract):
-        release(engine, product)
-    assert everything(engine) == before
+    before = keyspace(engine.gate.client)
+    for epoch in (0, 2, "1.0", " 1", ""):
+        assert reserve(engine, {product: 1}, epoch=epoch, keep=keep) == ["stale_epoch", "1"]
+    assert keyspace(engine.gate.client) == before
+    change_lane(engine, **change)
+    before = keyspace(engine.gate.client)
+    assert reserve(engine, {product: 1}, keep=keep) == ["lane_not_ready"]
+    assert keyspace(engine.gate.client) == before
 
 
-def test_units_of_a_cancelled_order_come_back_once(engine: Engine, product: int) -> None:
-    assert put_back(engine, product, 2) == ["returned"]
-    assert put_back(engine, product, 2) == ["already_returned"]
-    assert available(engine, product) == 7
-    assert 0 < engine.gate.client.pttl(keys.returned(0, NONCE)) <= KEEP_MS
+def test_a_full_outbox_is_no_answer_to_remember_under_a_key(engine: Engine, product: int) -> None:
+    """Busy means ask again: remembering it would make it final."""
+    reserve(engine, {product: 1}, nonce=OTHER)
+    before = keyspace(engine.gate.client)
+    assert reserve(engine, {product: 1}, keep=KEEP_MS, limit=1) == ["backlogged"]
+    assert keyspace(engine.gate.client) == before
+    assert reserve(engine, {product: 1}, keep=KEEP_MS, limit=2)[0] == "reserved"
 
 
-def test_a_return_needs_the_lane_as_it_is_now(engine: Engine, product: int) -> None:
-    assert put_back(engine, product, 2, epoch="99") == ["stale_epoch", "1"]
-    engine.gate.client.hset(LANE, "open", "0")
-    assert put_back(engine, product, 2) == ["lane_not_ready"]
-    assert available(engine, product) == 5
+def test_a_refusal_without_a_key_is_forgotten_at_once(engine: Engine, product: int) -> None:
+    assert reserve(engine, {product: 6})[0] == "out_of_stock"
+    change_product(engine, product, available=6)
+    assert reserve(engine, {product: 6})[0] == "reserved"
 
 
-def test_due_holds_are_those_whose_deadline_has_passed_longest_overdue_first(engine: Engine) -> None:
-    engine.gate.client.zadd(HOLDS, {"late": 2, "later": 1, "not yet": 9_999_999_999_999})
-    assert engine.gate.run("due_holds", [HOLDS], [10]) == ["later", "late"]
-    assert engine.gate.run("due_holds", [HOLDS], [1]) == ["later"]
-    assert engine.gate.client.zcard(HOLDS) == 3
+def test_a_remembered_refusal_is_forgotten_after_its_time(engine: Engine, product: int) -> None:
+    assert reserve(engine, {product: 6}, keep=1)[0] == "out_of_stock"
+    change_product(engine, product, available=6)
+    forgotten(engine, keys.hold(0, NONCE))
+    assert reserve(engine, {product: 6})[0] == "reserved"
 
 
-@pytest.mark.parametrize("script", ["reserve_stock", "settle_holds", "release_stock", "return_stock", "due_holds"])
-def test_too_few_keys_or_arguments_are_an_error_and_change_nothing(engine: Engine, product: int, script: str) -> None:
+def test_the_bell_is_rung_once_and_only_by_what_was_appended(engine: Engine, product: int) -> None:
+    client = engine.gate.client
+    reserve(engine, {product: 9}, nonce="refused")
+    reserve(engine, {product: 1}, nonce="first lane", append=0)
+    assert not client.exists(BELL)
+    assert [reserve(engine, {product: 1}, nonce=nonce, bell=60_000)[2] for nonce in ("a", "b", "a")] == [1, 0, 0]
+    assert 5000 < int(str(client.pttl(BELL))) <= 60_000
+    client.delete(BELL)
+    assert reserve(engine, {product: 1}, nonce="a")[:3:2] == ["replayed", 0]
+    assert not client.exists(BELL)
+    assert reserve(engine, {product: 1}, nonce="c")[2] == 1
+    assert 0 < int(str(client.pttl(BELL))) <= 5000
+
+
+def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
+    largest = str(LARGEST)
+    change_product(engine, LARGEST, name="감", price=LARGEST, status="ACTIVE", available=LARGEST)
+    change_lane(engine, epoch=LARGEST, built_epoch=LARGEST, last_number=LARGEST - 1)
+    answer = reserve(engine, {LARGEST: LARGEST}, user=LARGEST, coupon=LARGEST)
+    line = f"{largest}:{largest}:{largest}"
+    assert answer == ["reserved", f"0.{largest}.{largest}.{NONCE}", 1, largest, line, largest, "감"]
+    ((entry_id, fields),) = engine.gate.client.xrange(OUTBOX)
+    assert entry_id == f"{largest}-{largest}"
+    assert (fields["user_id"], fields["user_coupon_id"], fields["lines"]) == (largest, largest, line)
+    assert fields["held"] == f"0:{largest}"
+    assert (engine.gate.client.hget(LANE, "last_number"), available(engine, LARGEST)) == (largest, 0)
+    assert release(engine, LARGEST) == ["released"]
+    assert available(engine, LARGEST) == LARGEST
+
+
+def test_when_the_append_is_refused_nothing_has_changed(engine: Engine, product: int) -> None:
+    """Somebody else wrote into the outbox: the one write that Redis can refuse comes before all others."""
+    engine.gate.client.xadd(OUTBOX, {"kind": "strange"}, id="1-5")
+    before = keyspace(engine.gate.client)
+    with pytest.raises(BrokenContract, match="equal or smaller"):
+        reserve(engine, {product: 1})
+    assert keyspace(engine.gate.client) == before
+
+
+@pytest.mark.parametrize("name", ["hold", "keep", "bell"])
+@pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "nan", "1e3", "0x10"])
+def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
+    engine: Engine, product: int, name: str, value: str
+) -> None:
+    before = keyspace(engine.gate.client)
+    with pytest.raises(BrokenContract, match="whole milliseconds"):
+        reserve(engine, {product: 1}, **{name: value})
+    assert keyspace(engine.gate.client) == before
+
+
+@pytest.mark.parametrize(
+    ("script", "key_count", "argument_count"),
+    [
+        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 12), (6, 12), (6, 13), (6, 15), (7, 14), (7, 15))),
+        *(("settle_holds", *counts) for counts in ((0, 0), (1, 0), (2, 0), (2, 2), (3, 1), (1, 1))),
+        *(("release_stock", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (4, 4))),
+        *(("return_stock", *counts) for counts in ((0, 0), (2, 2), (3, 2), (3, 4), (4, 3))),
+        *(("due_holds", *counts) for counts in ((0, 1), (2, 1), (1, 0), (1, 2))),
+    ],
+)
+def test_a_wrong_number_of_keys_or_arguments_changes_nothing(
+    engine: Engine, product: int, script: str, key_count: int, argument_count: int
+) -> None:
     reserve(engine, {product: 1})
-    before = everything(engine)
-    with pytest.raises(BrokenContract):
-        engine.gate.run(script, [HOLDS], [])
-    assert everything(engine) == before
+    before = keyspace(engine.gate.client)
+    with pytest.raises(BrokenContract, match=f": {script} takes"):
+        engine.gate.run(script, [f"sc:{{0}}:{number}" for number in range(key_count)], ["1"] * argument_count)
+    assert keyspace(engine.gate.client) == before

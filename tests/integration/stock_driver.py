@@ -1,0 +1,84 @@
+"""Driving the stock scripts of lane 0 by their raw keys. What a test does not name is an ordinary value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.context import Engine
+from engine.gate import keys
+
+NONCE, OTHER = "o" + "a" * 44, "o" + "b" * 44
+HOLD_MS, KEEP_MS = 30_000, 60_000
+LANE, OUTBOX, BELL, HOLDS = keys.lane(0), keys.outbox(0), keys.bell(0), keys.holds(0)
+
+
+def reserve(
+    engine: Engine, quantities: dict[int, Any], nonce: str = NONCE, carried: tuple[Any, ...] = (), **changes: Any
+) -> list[Any]:
+    """The script's raw answer; ``carried`` are ids and names from earlier lanes, ``changes`` replace arguments."""
+    wanted: dict[str, Any] = {
+        "lane": 0,
+        "epoch": engine.gate.client.hget(LANE, "epoch"),
+        "nonce": nonce,
+        "user": 7,
+        "coupon": "",
+        "hold": HOLD_MS,
+        "keep": 0,
+        "bell": 5000,
+        "limit": 100,
+        "append": 1,
+        "held": "",
+        "lines": "",
+    }
+    assert changes.keys() <= wanted.keys()
+    pairs = [part for pair in quantities.items() for part in pair]
+    script_keys = [LANE, OUTBOX, BELL, keys.hold(0, nonce), HOLDS, *(keys.sku(0, each) for each in quantities)]
+    return engine.gate.run("reserve_stock", script_keys, [*{**wanted, **changes}.values(), *pairs, *carried])
+
+
+def settle(engine: Engine, *nonces: str) -> list[Any]:
+    return engine.gate.run("settle_holds", [HOLDS, *(keys.hold(0, each) for each in nonces)], list(nonces))
+
+
+def release(engine: Engine, *products: int, nonce: str = NONCE) -> list[Any]:
+    script_keys = [HOLDS, keys.hold(0, nonce), *(keys.sku(0, each) for each in products)]
+    return engine.gate.run("release_stock", script_keys, [nonce, *products])
+
+
+def put_back(engine: Engine, quantities: dict[int, Any], epoch: str | None = None, keep_ms: Any = KEEP_MS) -> list[Any]:
+    current = epoch or str(engine.gate.client.hget(LANE, "epoch"))
+    script_keys = [LANE, keys.returned(0, NONCE), *(keys.sku(0, each) for each in quantities)]
+    return engine.gate.run("return_stock", script_keys, [current, keep_ms, *quantities.values()])
+
+
+def available(engine: Engine, product: int) -> int:
+    """Units free to take."""
+    return int(str(engine.gate.client.hget(keys.sku(0, product), "available")))
+
+
+def change_product(engine: Engine, product: int, **fields: Any) -> None:
+    """Change the record itself, past every script."""
+    engine.gate.client.hset(keys.sku(0, product), mapping=fields)
+
+
+def change_lane(engine: Engine, **fields: Any) -> None:
+    """Change the lane's state itself, past every script."""
+    engine.gate.client.hset(LANE, mapping=fields)
+
+
+def hold(engine: Engine, nonce: str = NONCE) -> dict[str, str]:
+    """The record of a hold, or of the answer that is remembered in its place."""
+    found: Any = engine.gate.client.hgetall(keys.hold(0, nonce))
+    return dict(found)
+
+
+def deadlines(engine: Engine) -> dict[str, float]:
+    """The deadline of every hold that has not ended."""
+    found: Any = engine.gate.client.zrange(HOLDS, 0, -1, withscores=True)
+    return dict(found)
+
+
+def forgotten(engine: Engine, key: str) -> None:
+    """Return when Redis has let the key expire."""
+    while engine.gate.client.exists(key):
+        continue
