@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.bell import Bell
 from engine.config import Settings
+from engine.flow.bell import Bell
 from engine.gate.gate import Gate
 from engine.ledger.session import Ledger
 

@@ -16,17 +16,17 @@ from types import FrameType
 
 from sqlalchemy import text
 
-import engine.drain as engine_drain
-from engine import catalog
-from engine.catalog import NewCoupon
+import engine.flow.drain as engine_drain
 from engine.config import Settings
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
-from engine.guard import watch_lanes
 from engine.ledger.schema import migrate
-from engine.orders import place_order
 from engine.outcomes import IssueStatus, Submitted
-from engine.product_catalog import NewProduct, ProductView, create_product
+from engine.shop import coupon_offers
+from engine.shop.coupon_offers import NewCoupon
+from engine.shop.orders import place_order
+from engine.shop.product_offers import NewProduct, ProductView, create_product
+from engine.upkeep.guard import watch_lanes
 from loadtests.lock_baseline import issue_under_a_lock
 from loadtests.private_stack import private_folder
 from ops.postgres import start_postgres
@@ -188,8 +188,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 def _coupon(engine: Engine, quantity: int) -> int:
     new = NewCoupon(f"{quantity} coupons", 1000, quantity, None, None, "ACTIVE")
-    made = catalog.create_coupon(engine, new)
-    assert isinstance(made, catalog.CouponOverview)  # noqa: S101 - nothing claims this name twice
+    made = coupon_offers.create_coupon(engine, new)
+    assert isinstance(made, coupon_offers.CouponOverview)  # noqa: S101 - nothing claims this name twice
     return made.id
 
 

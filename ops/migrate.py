@@ -10,8 +10,8 @@ from engine.context import Engine
 from engine.errors import EngineError, LaneCountMismatch
 from engine.gate.server import security_warning
 from engine.ledger.schema import migrate
-from engine.rebuild import recorded_request_key
-from engine.relane import relane
+from engine.upkeep.rebuild import recorded_request_key
+from engine.upkeep.relane import relane
 from ops.demo_data import load_demo_data
 
 

@@ -1,7 +1,7 @@
 """A stand-in for the data platform: ``python -m ops.mock_data_platform``, a part of the local stack. Loopback only.
 
 ``POST /events``
-    takes a delivery as ``engine.data_platform`` describes it: 201 for a new event, 200 for a repeated one, 401 for a
+    takes a delivery as ``engine.flow.data_platform`` says: 201 for a new event, 200 for a repeated one, 401 for a
     wrong signature, 400 for a body that is no event.
 ``GET /events``
     ``{"count", "repeated", "refused", "mode", "last": [event, …]}``: different events, repetitions, refusals.
@@ -25,7 +25,7 @@ from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from engine.data_platform import SIGNATURE_HEADER, is_signed
+from engine.flow.data_platform import SIGNATURE_HEADER, is_signed
 
 BODY_BYTES = 1024 * 1024
 REMEMBERED_EVENTS = 100_000

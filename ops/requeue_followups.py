@@ -7,7 +7,7 @@ import sys
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError
-from engine.followups import requeue_parked
+from engine.flow.followups import requeue_parked
 
 
 def main() -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from engine import catalog, followups, guard, holds, popularity, product_catalog
 from engine.context import Engine
+from engine.flow import followups, holds
 from engine.gate import outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
+from engine.shop import coupon_offers, popularity, product_offers
+from engine.upkeep import guard
 
 OLD_HEAD_MS = 1000
 KEPT = timedelta(hours=25)
@@ -45,8 +47,8 @@ def watch_lanes(engine: Engine) -> None:
 
 def publish_changes(engine: Engine) -> None:
     """Make live what a process recorded and could not publish."""
-    coupons = catalog.publish_changes(engine)
-    products = product_catalog.publish_product_changes(engine)
+    coupons = coupon_offers.publish_changes(engine)
+    products = product_offers.publish_product_changes(engine)
     if coupons or products:
         logger.warning("made %d coupons and %d products live that were only recorded", coupons, products)
 

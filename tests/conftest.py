@@ -19,9 +19,9 @@ from sqlalchemy import create_engine, make_url, text
 from engine.config import Settings
 from engine.context import Engine
 from engine.gate.clients import connect
-from engine.guard import watch_lanes
 from engine.ledger.schema import migrate
 from engine.ledger.session import Ledger
+from engine.upkeep.guard import watch_lanes
 from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey

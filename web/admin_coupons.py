@@ -11,9 +11,9 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from engine import catalog
-from engine.catalog import CouponChange, CouponOverview, NewCoupon
 from engine.outcomes import Refusal, Refused
+from engine.shop import coupon_offers
+from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
@@ -101,7 +101,7 @@ class CouponShown(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def create_coupon(body: NewCouponBody) -> Response:
-    overview = catalog.create_coupon(current_engine(), NewCoupon(**body.model_dump()), idempotency_key())
+    overview = coupon_offers.create_coupon(current_engine(), NewCoupon(**body.model_dump()), idempotency_key())
     if isinstance(overview, Refused):
         return refused(overview)
     return answer(_shown(overview), 201, {"Location": f"/api/v1/admin/coupons/{overview.id}"})
@@ -115,7 +115,7 @@ def create_coupon(body: NewCouponBody) -> Response:
 )
 def change_coupon(coupon_id: int, body: CouponChangeBody) -> Response:
     change = CouponChange(**body.model_dump(exclude_unset=True))
-    return _answer_to(catalog.change_coupon(current_engine(), coupon_id, change))
+    return _answer_to(coupon_offers.change_coupon(current_engine(), coupon_id, change))
 
 
 @admin_coupons.get("/coupons/<coupon_id>")
@@ -124,7 +124,7 @@ def change_coupon(coupon_id: int, body: CouponChangeBody) -> Response:
     responses=answers({200: Success("The coupon.", CouponShown)}, Refusal.COUPON_NOT_FOUND, BUSY, TEMPORARY_ERROR),
 )
 def show_coupon(coupon_id: int) -> Response:
-    return _answer_to(catalog.coupon_overview(current_engine(), coupon_id))
+    return _answer_to(coupon_offers.coupon_overview(current_engine(), coupon_id))
 
 
 def _answer_to(outcome: CouponOverview | Refused) -> Response:

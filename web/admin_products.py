@@ -9,9 +9,9 @@ from flask import Response
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from engine import product_catalog
 from engine.outcomes import Refusal, Refused
-from engine.product_catalog import NewProduct, ProductChange
+from engine.shop import product_offers
+from engine.shop.product_offers import NewProduct, ProductChange
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
@@ -67,7 +67,7 @@ class ProductChangeBody(RequestBody):
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def create_product(body: NewProductBody) -> Response:
-    outcome = product_catalog.create_product(current_engine(), NewProduct(**body.model_dump()), idempotency_key())
+    outcome = product_offers.create_product(current_engine(), NewProduct(**body.model_dump()), idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(product_shown(outcome), 201)
 
 
@@ -79,5 +79,5 @@ def create_product(body: NewProductBody) -> Response:
 )
 def change_product(product_id: int, body: ProductChangeBody) -> Response:
     change = ProductChange(**body.model_dump(exclude_unset=True))
-    outcome = product_catalog.change_product(current_engine(), product_id, change)
+    outcome = product_offers.change_product(current_engine(), product_id, change)
     return refused(outcome) if isinstance(outcome, Refused) else answer(product_shown(outcome))

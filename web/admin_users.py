@@ -9,9 +9,9 @@ from flask import Response
 from pydantic import StringConstraints
 from typing_extensions import TypedDict
 
-from engine import accounts
-from engine.accounts import UserIdTaken
 from engine.outcomes import Refusal, Refused
+from engine.shop import accounts
+from engine.shop.accounts import UserIdTaken
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads

@@ -10,9 +10,9 @@ from flask import Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from engine import accounts
-from engine.accounts import BalanceTooLarge
 from engine.outcomes import Refusal, Refused
+from engine.shop import accounts
+from engine.shop.accounts import BalanceTooLarge
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, Success, answers, reads

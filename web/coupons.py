@@ -9,9 +9,9 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
-from engine import issuance
 from engine.ledger import coupons as ledger_coupons
 from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
+from engine.shop import issuance
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads

@@ -8,7 +8,7 @@ from apiflask import APIBlueprint, APIFlask
 from flask import Response, current_app, render_template
 from typing_extensions import TypedDict
 
-from engine import readiness
+from engine.upkeep import readiness
 from web.answers import answer
 from web.current import current_engine, current_outage_log
 from web.documentation import Success, answers

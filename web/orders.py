@@ -11,11 +11,11 @@ from flask import Response, request
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
-from engine import cancellation
-from engine import orders as engine_orders
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
 from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
+from engine.shop import cancellation
+from engine.shop import orders as engine_orders
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads

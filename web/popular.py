@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
-from engine import popularity
+from engine.shop import popularity
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import Success, answers

@@ -17,9 +17,9 @@ from typing_extensions import TypedDict
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES
 
-from engine.catalog import WindowReversed
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
+from engine.shop.coupon_offers import WindowReversed
 from web.current import current_outage_log
 
 INVALID_REQUEST = "INVALID_REQUEST"

@@ -8,8 +8,8 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
-from engine import product_catalog
-from engine.product_catalog import ProductView
+from engine.shop import product_offers
+from engine.shop.product_offers import ProductView
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import Success, answers
@@ -54,7 +54,7 @@ def product_shown(product: ProductView) -> ProductShown:
     responses=answers({200: Success("The products on sale.", Products)}, TEMPORARY_ERROR),
 )
 def list_products() -> Response:
-    found = product_catalog.list_products(current_engine())
+    found = product_offers.list_products(current_engine())
     body: Products = {"products": [product_shown(product) for product in found]}
     if not found:
         body["message"] = NO_PRODUCTS

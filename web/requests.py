@@ -8,7 +8,7 @@ from apiflask import APIBlueprint
 from flask import Response, request
 from typing_extensions import TypedDict
 
-from engine import requests as engine_requests
+from engine.flow import requests as engine_requests
 from engine.outcomes import Refusal, Refused, RequestState, RequestStatus
 from web.answers import answer
 from web.coupons import IssueResult

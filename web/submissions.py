@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Response, request
 
-from engine import requests
 from engine.errors import EngineError
+from engine.flow import requests
 from engine.outcomes import Refused, RequestState, RequestStatus
 from web.answers import answer
 from web.current import current_engine, current_waiting_room

@@ -1,11 +1,11 @@
-"""The drain job: a thin job over ``engine.drain``. RQ calls it by its dotted path, with the lane's number."""
+"""The drain job: a thin job over ``engine.flow.drain``. RQ calls it by its dotted path, with the lane's number."""
 
 from __future__ import annotations
 
 import logging
 
-from engine.drain import drain
 from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.flow.drain import drain
 from workers.process import engine_of_this_process, is_stopping
 
 logger = logging.getLogger(__name__)

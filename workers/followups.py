@@ -1,10 +1,10 @@
-"""The follow-up job: a thin job over ``engine.followups``. RQ calls it by its dotted path, without arguments."""
+"""The follow-up job: a thin job over ``engine.flow.followups``. RQ calls it by its dotted path, without arguments."""
 
 from __future__ import annotations
 
 import logging
 
-from engine.followups import work_off
+from engine.flow.followups import work_off
 from workers.process import engine_of_this_process, is_stopping
 
 logger = logging.getLogger(__name__)

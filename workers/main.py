@@ -15,9 +15,9 @@ from typing import Any
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from engine.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.config import Settings
 from engine.errors import InvalidSettings
+from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
 from workers import process
 

@@ -2,27 +2,27 @@
 
 The hash tag ``{n}`` is the lane: whatever one script touches lives in one Redis Cluster slot.
 
-=============================  ======  =======================  ================================================
-key                            type    written by               expiry
-=============================  ======  =======================  ================================================
-``sc:{n}:lane``                hash    guard, deciding scripts  never; absent on a server that forgot everything
-``sc:{n}:outbox``              stream  deciding scripts         an entry leaves by XDEL after its commit
-``sc:{n}:bell``                string  deciding scripts, drain  ``BELL_SECONDS``
-``sc:{n}:lease``               string  drain                    ``LEASE_SECONDS``
-``sc:{n}:coupon:<id>``         hash    catalog, issue_coupon    never
-``sc:{n}:coupon:<id>:winners``  hash    issue_coupon             never
-``sc:{n}:sku:<id>``             hash    product catalog, holds   never
-``sc:{n}:hold:<nonce>``         hash    reserve_stock            with its hold; kept longer under an idempotency key
-``sc:{n}:holds``                zset    reserve_stock            an entry leaves when its hold is settled or released
-``sc:{n}:returned:<nonce>``     string  return_stock, rebuild    ``RETURN_MARKER_SECONDS``
-``sc:{n}:idempotency:<digest>``  string  orders                   ``KEEP_SECONDS``
-``sc:{products}:list``          string  whoever missed it        ``LIST_SECONDS``
-``sc:{products}:generation``    string  product catalog          never; grows with every change
-``sc:filling:<name>``           string  whoever missed a cache   ``FILLING_MS``
-``sc:heartbeat:<name>``        string  scheduler                ``HEARTBEAT_SECONDS``
-``sc:popular``                 zset    scheduler, web           ``RANKING_SECONDS``, ``EMPTY_SECONDS``
-``sc:{sc:popular}:next:<token>``  zset    scheduler, web           becomes ``sc:popular`` at once
-=============================  ======  =======================  ================================================
+================================  ======  ===========================  ================================================
+key                               type    written by                   expiry
+================================  ======  ===========================  ================================================
+``sc:{n}:lane``                   hash    guard, deciding scripts      never; absent on a server that forgot all
+``sc:{n}:outbox``                 stream  deciding scripts             an entry leaves by XDEL after its commit
+``sc:{n}:bell``                   string  deciding scripts, drain      ``BELL_SECONDS``
+``sc:{n}:lease``                  string  drain                        ``LEASE_SECONDS``
+``sc:{n}:coupon:<id>``            hash    coupon offers, issue_coupon  never
+``sc:{n}:coupon:<id>:winners``    hash    issue_coupon                 never
+``sc:{n}:sku:<id>``               hash    product offers, holds        never
+``sc:{n}:hold:<nonce>``           hash    reserve_stock                with its hold; longer under an idempotency key
+``sc:{n}:holds``                  zset    reserve_stock                an entry leaves with its hold
+``sc:{n}:returned:<nonce>``       string  return_stock, rebuild        ``RETURN_MARKER_SECONDS``
+``sc:{n}:idempotency:<digest>``   string  orders                       ``KEEP_SECONDS``
+``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
+``sc:{products}:generation``      string  product offers               never; grows with every change
+``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
+``sc:heartbeat:<name>``           string  scheduler                    ``HEARTBEAT_SECONDS``
+``sc:popular``                    zset    scheduler, web               ``RANKING_SECONDS``, ``EMPTY_SECONDS``
+``sc:{sc:popular}:next:<token>``  zset    scheduler, web               becomes ``sc:popular`` at once
+================================  ======  ===========================  ================================================
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import redis
 from redis.cluster import RedisCluster
 
 from engine.context import Engine
-from engine.guard import Verdict, watch_lanes
 from engine.outcomes import RequestStatus, Submitted
+from engine.upkeep.guard import Verdict, watch_lanes
 from ops.processes import free_port
 from ops.valkey import server_binary
 from tests.conftest import EngineMaker

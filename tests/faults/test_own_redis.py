@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from engine import issuance
 from engine.context import Engine
 from engine.errors import GateUnavailable
-from engine.guard import Verdict, watch_lanes
+from engine.flow.requests import request_state
 from engine.outcomes import Issued, Refusal, Refused, RequestStatus
-from engine.requests import request_state
+from engine.shop import issuance
+from engine.upkeep.guard import Verdict, watch_lanes
 from ops.processes import free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from engine import catalog, issuance
-from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
 from engine.gate import keys
 from engine.outcomes import Issued, Refusal, Refused
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview, NewCoupon
 from tests.integration.shop import drain_all
 
 ATTEMPTS = 20_000
@@ -23,7 +23,7 @@ SOLD_OUT = Refused(Refusal.COUPON_CLOSED, {"reason": "SOLD_OUT"})
 
 
 def coupon_with(engine: Engine, quantity: int) -> int:
-    coupon = catalog.create_coupon(engine, NewCoupon("쿠폰", 1000, quantity, None, None, "ACTIVE"))
+    coupon = coupon_offers.create_coupon(engine, NewCoupon("쿠폰", 1000, quantity, None, None, "ACTIVE"))
     assert isinstance(coupon, CouponOverview)
     return coupon.id
 

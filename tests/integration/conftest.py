@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import followups
 from engine.context import Engine
-from engine.followups import retry_delay_seconds
+from engine.flow import followups
+from engine.flow.followups import retry_delay_seconds
 from ops.mock_data_platform import MockDataPlatform
 from tests.integration.placed_orders import SECRET, with_settings
 

@@ -12,22 +12,22 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from sqlalchemy import text
 
-from engine import catalog, issuance
-from engine.bell import DRAIN_QUEUE
-from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
+from engine.flow.bell import DRAIN_QUEUE
+from engine.flow.requests import request_state
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.ledger.coupons import winners_of
 from engine.outcomes import Issued, RequestState
-from engine.requests import request_state
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview, NewCoupon
 
 _names = count(1)
 
 
 def offer(engine: Engine, total: int = 1000) -> int:
     """A coupon that is open for issuing; its id."""
-    coupon = catalog.create_coupon(engine, NewCoupon(f"쿠폰 {next(_names)}", 500, total, None, None, "ACTIVE"))
+    coupon = coupon_offers.create_coupon(engine, NewCoupon(f"쿠폰 {next(_names)}", 500, total, None, None, "ACTIVE"))
     assert isinstance(coupon, CouponOverview)
     return coupon.id
 

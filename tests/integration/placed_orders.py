@@ -155,7 +155,7 @@ def killed_at(engine: Engine, place: str) -> None:
             sys.executable,
             "-c",
             "import os; from engine.config import Settings; from engine.context import Engine\n"
-            "from engine import followups; from engine.ledger import followups as ledger_followups\n"
+            "from engine.flow import followups; from engine.ledger import followups as ledger_followups\n"
             f"ledger_followups.{place} = lambda *_, **__: os.kill(os.getpid(), 9)\n"
             "followups.work_off(Engine.connect(Settings.from_environment()))\n",
         ],

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from engine.context import Engine
-from engine.product_catalog import NewProduct, ProductView, create_product, list_products
+from engine.shop.product_offers import NewProduct, ProductView, create_product, list_products
 
 in_one_lane_and_in_several = pytest.mark.parametrize("lanes", [1, 4], ids=["one lane", "four lanes"])
 

@@ -6,15 +6,15 @@ from itertools import count
 
 from sqlalchemy import text
 
-from engine import catalog, issuance
-from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
-from engine.drain import drain
+from engine.flow.drain import drain
+from engine.flow.requests import request_state
 from engine.gate import keys, stock
-from engine.orders import place_order
 from engine.outcomes import Issued, Refused, RequestState, Submitted
-from engine.product_catalog import NewProduct, ProductView, create_product
-from engine.requests import request_state
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview, NewCoupon
+from engine.shop.orders import place_order
+from engine.shop.product_offers import NewProduct, ProductView, create_product
 
 _names = count(1)
 
@@ -45,7 +45,7 @@ def add_product(engine: Engine, price: int, units: int) -> int:
 
 def add_held_coupon(engine: Engine, user_id: int, discount: int) -> int:
     """A coupon that this user holds in the ledger; the id of the user's coupon."""
-    coupon = catalog.create_coupon(engine, NewCoupon(f"쿠폰 {next(_names)}", discount, 100, None, None, "ACTIVE"))
+    coupon = coupon_offers.create_coupon(engine, NewCoupon(f"쿠폰 {next(_names)}", discount, 100, None, None, "ACTIVE"))
     assert isinstance(coupon, CouponOverview)
     issued = issuance.issue_coupon(engine, coupon_id=coupon.id, user_id=user_id, idempotency_key=None)
     assert isinstance(issued, Issued)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from engine import accounts
-from engine.accounts import BalanceTooLarge, UserIdTaken, balance_of, charge_balance, open_account, transactions_of
 from engine.context import Engine
 from engine.ledger import accounts as ledger_accounts
 from engine.ledger import idempotency
 from engine.ledger.accounts import Account, BalanceTransaction
 from engine.ledger.idempotency import Answer, Claim, answer_once, forget_old_keys
 from engine.outcomes import Refusal, Refused
+from engine.shop import accounts
+from engine.shop.accounts import BalanceTooLarge, UserIdTaken, balance_of, charge_balance, open_account, transactions_of
 from tests.conftest import EngineMaker
 from tests.integration.shop import add_user
 

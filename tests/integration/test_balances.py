@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from engine.accounts import UserIdTaken, balance_of, charge_balance, open_account, transactions_of
 from engine.context import Engine
 from engine.errors import LedgerUnavailable
 from engine.ledger import accounts as ledger_accounts
 from engine.ledger.accounts import Account
 from engine.outcomes import Refused
+from engine.shop.accounts import UserIdTaken, balance_of, charge_balance, open_account, transactions_of
 from tests.integration.placed_orders import execute, rows, statements_of, without_ledger
 from tests.integration.shop import add_product, add_user, assert_conserved, balance, drain_all, order
 from web.app import create_app

@@ -10,12 +10,12 @@ import redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
-from engine.bell import DRAIN_JOB, DRAIN_QUEUE, FOLLOWUPS_JOB, Bell
 from engine.context import Engine
-from engine.drain import drain
+from engine.flow.bell import DRAIN_JOB, DRAIN_QUEUE, FOLLOWUPS_JOB, Bell
+from engine.flow.drain import drain
 from engine.gate import keys, outbox
-from engine.issuance import issue_coupon
 from engine.outcomes import Refused, RequestStatus
+from engine.shop.issuance import issue_coupon
 from ops.processes import free_port
 from scheduler import jobs
 from tests.conftest import EngineMaker
@@ -112,7 +112,7 @@ def test_a_worker_answers_the_ring(engine: Engine, monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_that_leaves_work_behind_rings_for_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second ring waits, so the first drain does not linger; batches of one make it leave entries behind."""
-    monkeypatch.setattr("engine.drain.BATCH_LIMIT", 1)
+    monkeypatch.setattr("engine.flow.drain.BATCH_LIMIT", 1)
     coupon = offer(engine)
     wins = win_all(engine, coupon, range(1, 6))
     engine.bell.ring(0)

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from engine import cancellation
 from engine.context import Engine
-from engine.followups import work_off
-from engine.guard import watch_lanes
+from engine.flow.followups import work_off
 from engine.outcomes import Refusal, Refused
+from engine.shop import cancellation
+from engine.upkeep.guard import watch_lanes
 from tests.integration.shop import (
     add_held_coupon,
     add_product,

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from engine import data_platform
 from engine.config import Settings
-from engine.data_platform import DataPlatform, DeliveryFailed, is_signed, signature
 from engine.errors import InvalidSettings
+from engine.flow import data_platform
+from engine.flow.data_platform import DataPlatform, DeliveryFailed, is_signed, signature
 from engine.ledger.order_events import OrderEvent, OrderEventName
 from ops.mock_data_platform import MockDataPlatform, Mode
 from ops.processes import PROJECT_ROOT, free_port

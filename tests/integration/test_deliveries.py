@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from engine import data_platform, followups
 from engine.context import Engine
-from engine.data_platform import DataPlatform
-from engine.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, work_off
+from engine.flow import data_platform, followups
+from engine.flow.data_platform import DataPlatform
+from engine.flow.followups import FIRST_DELIVERIES, MOST_ATTEMPTS, work_off
 from engine.ledger.followups import (
     Failure,
     Followup,

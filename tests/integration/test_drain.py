@@ -9,9 +9,9 @@ from statistics import median
 
 import pytest
 
-from engine import drain as drain_module
 from engine.context import Engine
-from engine.drain import DrainReport, drain, drain_batch
+from engine.flow import drain as drain_module
+from engine.flow.drain import DrainReport, drain, drain_batch
 from engine.gate import keys, outbox
 from engine.gate.gate import Gate
 from engine.outcomes import RequestStatus

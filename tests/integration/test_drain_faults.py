@@ -15,15 +15,15 @@ import pytest
 from sqlalchemy import Connection
 
 from engine.context import Engine
-from engine.drain import DrainReport, drain, drain_batch
 from engine.errors import LedgerUnavailable
+from engine.flow.drain import DrainReport, drain, drain_batch
 from engine.gate import keys, outbox
 from engine.gate.gate import Gate
 from engine.gate.request_ids import new_nonce
-from engine.guard import Verdict, watch_lanes
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestStatus
+from engine.upkeep.guard import Verdict, watch_lanes
 from ops.processes import PROJECT_ROOT, free_port
 from scheduler import jobs
 from tests.conftest import EngineMaker
@@ -42,7 +42,7 @@ from tests.integration.offers import (
 
 KILLED_DRAIN = """
 import os, signal
-from engine import drain
+from engine.flow import drain
 from engine.config import Settings
 from engine.context import Engine
 from {module} import {name}
@@ -265,7 +265,7 @@ def test_a_poison_entry_goes_into_quarantine_and_everything_else_is_recorded(
     request_id = append(engine, poison(coupon, fault))
     wins += win_all(engine, coupon, range(11, 21))
     assert state(engine, request_id).status is RequestStatus.PENDING
-    with caplog.at_level(logging.ERROR, "engine.drain"):
+    with caplog.at_level(logging.ERROR, "engine.flow.drain"):
         report = drain(engine, 0, linger_seconds=0)
     assert (report.recorded, report.quarantined) == (17, 1)
     assert_recorded_once(engine, coupon, wins)

@@ -12,10 +12,10 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import Connection
 
-from engine import followups
-from engine.bell import FOLLOWUPS_QUEUE
 from engine.context import Engine
-from engine.followups import LEDGER_EFFECTS, MOST_ATTEMPTS, any_due, requeue_parked, retry_delay_seconds, work_off
+from engine.flow import followups
+from engine.flow.bell import FOLLOWUPS_QUEUE
+from engine.flow.followups import LEDGER_EFFECTS, MOST_ATTEMPTS, any_due, requeue_parked, retry_delay_seconds, work_off
 from engine.gate.clients import connect_queue
 from engine.ledger import followups as ledger_followups
 from engine.ledger.followups import FollowupKind, plan

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from engine import catalog, issuance
-from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
 from engine.errors import GateUnavailable, LaneCountMismatch
+from engine.flow.requests import request_state
 from engine.gate import coupons as gate_coupons
 from engine.gate import keys, stock
 from engine.gate.lanes import close_lane, open_lane
-from engine.guard import Verdict, watch_lanes
 from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus
-from engine.rebuild import recorded_request_key
-from engine.relane import relane
-from engine.requests import request_state
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview, NewCoupon
+from engine.upkeep.guard import Verdict, watch_lanes
+from engine.upkeep.rebuild import recorded_request_key
+from engine.upkeep.relane import relane
 from ops.processes import free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
@@ -46,7 +46,7 @@ def own_redis(tmp_path: Path) -> Iterator[RunningStore]:
 
 
 def add_coupon(engine: Engine, quantity: int = 10, status: str = "ACTIVE") -> int:
-    coupon = catalog.create_coupon(engine, NewCoupon("쿠폰", 1000, quantity, None, None, status))
+    coupon = coupon_offers.create_coupon(engine, NewCoupon("쿠폰", 1000, quantity, None, None, status))
     assert isinstance(coupon, CouponOverview)
     return coupon.id
 

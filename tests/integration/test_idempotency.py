@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from engine.accounts import charge_balance, open_account
 from engine.context import Engine
 from engine.errors import LedgerUnavailable
 from engine.ledger import idempotency
 from engine.ledger.idempotency import Answer, Claim, answer_once, forget_old_keys
 from engine.ledger.shop_tables import LARGEST_AMOUNT
 from engine.outcomes import Refusal, Refused
+from engine.shop.accounts import charge_balance, open_account
 from scheduler import jobs
 from tests.conftest import EngineMaker
 from tests.integration.placed_orders import execute, rows

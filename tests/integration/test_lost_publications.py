@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from engine import catalog, issuance, product_catalog
-from engine.catalog import CouponChange, CouponOverview, NewCoupon
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
 from engine.gate import keys, stock
-from engine.guard import Verdict, watch_lanes
 from engine.outcomes import Issued, Refusal, Refused
-from engine.product_catalog import NewProduct, ProductChange, ProductView
+from engine.shop import coupon_offers, issuance, product_offers
+from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
+from engine.shop.product_offers import NewProduct, ProductChange, ProductView
+from engine.upkeep.guard import Verdict, watch_lanes
 from tests.integration.shop import add_user, available, order
 
 
@@ -29,14 +29,14 @@ def fields(engine: Engine, key: str) -> dict[Any, Any]:
 
 @pytest.fixture
 def coupon(engine: Engine) -> CouponOverview:
-    made = catalog.create_coupon(engine, NewCoupon("쿠폰", 100, 5, None, None, "ACTIVE"))
+    made = coupon_offers.create_coupon(engine, NewCoupon("쿠폰", 100, 5, None, None, "ACTIVE"))
     assert isinstance(made, CouponOverview)
     return made
 
 
 @pytest.fixture
 def product(engine: Engine) -> ProductView:
-    made = product_catalog.create_product(engine, NewProduct("상품", 100, 5, "ACTIVE"))
+    made = product_offers.create_product(engine, NewProduct("상품", 100, 5, "ACTIVE"))
     assert isinstance(made, ProductView)
     return made
 
@@ -44,7 +44,7 @@ def product(engine: Engine) -> ProductView:
 def test_a_pause_that_redis_forgot_holds_all_the_same(engine: Engine, coupon: CouponOverview) -> None:
     lane = gate_coupons.lane_of_coupon(engine.gate, coupon.id)
     before = fields(engine, keys.coupon(lane, coupon.id))
-    catalog.change_coupon(engine, coupon.id, CouponChange(status="INACTIVE"))
+    coupon_offers.change_coupon(engine, coupon.id, CouponChange(status="INACTIVE"))
     engine.gate.client.hset(keys.coupon(lane, coupon.id), mapping=before)
     come_back_as_another_server(engine, lane)
     assert watch_lanes(engine)[lane] is Verdict.REBUILD
@@ -63,13 +63,13 @@ def test_a_coupon_that_redis_forgot_is_there_all_the_same(engine: Engine, coupon
 def test_price_status_and_stock_that_redis_forgot_hold_all_the_same(engine: Engine, product: ProductView) -> None:
     add_user(engine, 1, 1_000)
     lane = stock.lane_of_product(engine.gate, product.id)
-    before, listed = fields(engine, keys.sku(lane, product.id)), product_catalog.list_products(engine)
+    before, listed = fields(engine, keys.sku(lane, product.id)), product_offers.list_products(engine)
     kept = {key: engine.gate.client.get(key) for key in (keys.product_list(), keys.product_generation())}
-    product_catalog.change_product(engine, product.id, ProductChange(status="INACTIVE", price=900, add_stock=7))
+    product_offers.change_product(engine, product.id, ProductChange(status="INACTIVE", price=900, add_stock=7))
     engine.gate.client.hset(keys.sku(lane, product.id), mapping=before)
     for key, value in kept.items():
         engine.gate.client.set(key, str(value))
-    assert product_catalog.list_products(engine) == listed
+    assert product_offers.list_products(engine) == listed
     come_back_as_another_server(engine, lane)
     assert watch_lanes(engine)[lane] is Verdict.REBUILD
     assert order(engine, 1, {product.id: 1}) == Refused(Refusal.PRODUCT_NOT_FOUND)
@@ -81,7 +81,7 @@ def test_a_server_that_forgot_nothing_is_approved_and_an_old_list_is_not_shown(
     engine: Engine, product: ProductView
 ) -> None:
     lane = stock.lane_of_product(engine.gate, product.id)
-    product_catalog.list_products(engine)
+    product_offers.list_products(engine)
     generation = engine.gate.client.get(keys.product_generation())
     come_back_as_another_server(engine, lane)
     assert watch_lanes(engine)[lane] is Verdict.APPROVE

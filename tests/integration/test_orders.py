@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, text
 
-from engine import orders
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.flow.holds import sweep_holds
 from engine.gate import stock
-from engine.guard import watch_lanes
-from engine.holds import sweep_holds
 from engine.ledger.orders import expire
 from engine.outcomes import Refusal, Refused, RequestStatus, Submitted
+from engine.shop import orders
+from engine.upkeep.guard import watch_lanes
 from tests.integration.shop import (
     add_held_coupon,
     add_product,
@@ -163,7 +163,7 @@ def test_orders_of_one_user_in_one_batch_are_paid_one_after_another(engine: Engi
 
 
 def test_the_price_charged_is_the_price_when_the_stock_was_reserved(engine: Engine) -> None:
-    from engine.product_catalog import ProductChange, change_product
+    from engine.shop.product_offers import ProductChange, change_product
 
     user, product = add_user(engine, 1, 1_000), add_product(engine, 100, 5)
     placed = order(engine, user, {product: 1})
@@ -186,7 +186,7 @@ def test_an_idempotency_key_replays_the_order_before_and_after_it_is_settled(eng
 
 
 def test_an_idempotency_key_replays_a_refusal_even_when_there_is_stock_again(engine: Engine) -> None:
-    from engine.product_catalog import ProductChange, change_product
+    from engine.shop.product_offers import ProductChange, change_product
 
     user, product = add_user(engine, 1, 1_000), add_product(engine, 100, 1)
     refused = order(engine, user, {product: 2}, key="k")
@@ -263,7 +263,7 @@ def test_a_crash_after_the_commit_leaves_a_hold_that_the_sweeper_settles(
     user, product = add_user(engine, 1, 1_000), add_product(engine, 100, 5)
     placed = order(engine, user, {product: 1})
     with monkeypatch.context() as patch:
-        patch.setattr("engine.drain.end_holds", lambda *_: None)
+        patch.setattr("engine.flow.drain.end_holds", lambda *_: None)
         drain_all(engine)
     assert holds(engine) == 1
     overdue(engine)

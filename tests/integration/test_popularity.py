@@ -17,7 +17,7 @@ from engine.gate import filling, keys
 from engine.gate import popularity as gate_popularity
 from engine.gate.popularity import PopularProduct
 from engine.ledger.statistics import best_sellers
-from engine.popularity import popular_products, rebuild_ranking
+from engine.shop.popularity import popular_products, rebuild_ranking
 from scheduler import jobs
 from tests.integration.placed_orders import (
     add_product,

@@ -18,7 +18,7 @@ from engine.gate import keys
 from engine.gate import products as gate_products
 from engine.gate.stock import lane_of_product
 from engine.ledger import products as ledger_products
-from engine.product_catalog import ProductChange, ProductView, change_product, list_products
+from engine.shop.product_offers import ProductChange, ProductView, change_product, list_products
 from tests.integration.placed_orders import statements_of, with_settings, without_ledger, without_redis
 from tests.integration.products_on_sale import create, in_one_lane_and_in_several, listed
 from tests.integration.shop import add_user, order

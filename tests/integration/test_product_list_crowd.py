@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from engine import read_through
+from engine.caching import read_through
+from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import LedgerUnavailable
 from engine.gate import filling, keys
 from engine.gate import products as gate_products
 from engine.ledger import products as ledger_products
-from engine.product_catalog import list_products
-from engine.single_flight import SingleFlight
+from engine.shop.product_offers import list_products
 from tests.integration.placed_orders import statements_of, with_settings, without_ledger
 from tests.integration.products_on_sale import create, list_at_once
 

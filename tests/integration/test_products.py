@@ -9,15 +9,22 @@ from typing import Any
 
 import pytest
 
-from engine import product_catalog
 from engine.context import Engine
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.gate import keys
 from engine.gate.stock import lane_of_product
-from engine.guard import Verdict, watch_lanes
 from engine.ledger import products as ledger_products
 from engine.outcomes import Refusal, Refused, Submitted
-from engine.product_catalog import NewProduct, ProductChange, ProductView, change_product, create_product, list_products
+from engine.shop import product_offers
+from engine.shop.product_offers import (
+    NewProduct,
+    ProductChange,
+    ProductView,
+    change_product,
+    create_product,
+    list_products,
+)
+from engine.upkeep.guard import Verdict, watch_lanes
 from scheduler import jobs
 from tests.integration.placed_orders import rows, without_ledger, without_redis
 from tests.integration.products_on_sale import create, in_one_lane_and_in_several
@@ -187,7 +194,7 @@ def test_a_crash_after_publishing_is_repaired_without_adding_the_stock_twice(
 
 def test_what_is_published_is_not_published_again(engine: Engine) -> None:
     create(engine)
-    assert product_catalog.publish_product_changes(engine) == 0
+    assert product_offers.publish_product_changes(engine) == 0
 
 
 # -- a Redis that forgot

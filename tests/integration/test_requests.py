@@ -7,17 +7,17 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from engine import catalog, issuance
-from engine.catalog import CouponOverview, NewCoupon
 from engine.context import Engine
 from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.flow.requests import request_state, wait_for_request
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.lanes import close_lane
 from engine.gate.request_ids import new_nonce, split_request_id
-from engine.guard import Verdict, watch_lanes
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
-from engine.requests import request_state, wait_for_request
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview, NewCoupon
+from engine.upkeep.guard import Verdict, watch_lanes
 from tests.conftest import EngineMaker
 from tests.integration.shop import add_product, add_user, balance, drain_all, order
 
@@ -34,7 +34,7 @@ def lanes(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def coupon(engine: Engine) -> int:
     """A coupon to be had."""
-    created = catalog.create_coupon(engine, NewCoupon("쿠폰", 1000, 100, None, None, "ACTIVE"))
+    created = coupon_offers.create_coupon(engine, NewCoupon("쿠폰", 1000, 100, None, None, "ACTIVE"))
     assert isinstance(created, CouponOverview)
     return created.id
 

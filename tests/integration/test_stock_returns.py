@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine import followups
 from engine.context import Engine
 from engine.errors import BrokenContract, GateUnavailable
-from engine.followups import any_due, work_off
+from engine.flow import followups
+from engine.flow.followups import any_due, work_off
 from engine.gate import keys, stock
 from engine.ledger.followups import FollowupKind
 from engine.ledger.orders import Order

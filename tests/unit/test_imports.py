@@ -12,10 +12,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ENTRY_POINTS = ("web", "workers", "scheduler", "loadtests")
 RQ_WORKERS = ("rq.worker", "rq.worker_pool", "rq.Worker", "rq.SimpleWorker")
+ROOMS = ("engine.caching", "engine.shop", "engine.flow", "engine.upkeep")
+"""The rooms of the engine that know both the gate and the ledger, lowest first: each imports only from those before."""
+
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "engine": (*ENTRY_POINTS, "ops", "tests", "flask", "apiflask", "apscheduler", "locust", *RQ_WORKERS),
-    "engine.gate": ("engine.ledger", "sqlalchemy", "psycopg"),
-    "engine.ledger": ("engine.gate", "redis", "rq"),
+    "engine.gate": ("engine.ledger", *ROOMS, "sqlalchemy", "psycopg"),
+    "engine.ledger": ("engine.gate", *ROOMS, "redis", "rq"),
+    "engine.caching": ("engine.shop", "engine.flow", "engine.upkeep"),
+    "engine.shop": ("engine.flow", "engine.upkeep"),
+    "engine.flow": ("engine.upkeep",),
     "web": ("workers", "scheduler", "loadtests", "ops", "tests", "rq", "redis", "sqlalchemy"),
     "workers": ("web", "scheduler", "loadtests", "ops", "tests", "flask"),
     "scheduler": ("web", "workers", "loadtests", "ops", "tests", "flask"),
@@ -97,16 +103,21 @@ def test_the_walk_sees_every_package(package: str) -> None:
         ("workers/drain.py", "if True:\n    import web", "web"),
         ("scheduler/jobs.py", "from workers import drain as d", "workers.drain"),
         ("loadtests/rush.py", "import os, web.app", "web.app"),
-        ("engine/requests.py", "from flask import request", "flask"),
-        ("engine/bell.py", "from rq import Worker", "rq.Worker"),
-        ("engine/bell.py", "from rq.worker import Worker", "rq.worker"),
-        ("engine/holds.py", "from apscheduler.schedulers import base", "apscheduler.schedulers"),
-        ("engine/drain.py", "import web", "web"),
+        ("engine/flow/requests.py", "from flask import request", "flask"),
+        ("engine/flow/bell.py", "from rq import Worker", "rq.Worker"),
+        ("engine/flow/bell.py", "from rq.worker import Worker", "rq.worker"),
+        ("engine/flow/holds.py", "from apscheduler.schedulers import base", "apscheduler.schedulers"),
+        ("engine/flow/drain.py", "import web", "web"),
         ("engine/gate/coupons.py", "from engine.ledger import coupons", "engine.ledger.coupons"),
         ("engine/gate/coupons.py", "from ..ledger.coupons import Coupon", "engine.ledger.coupons"),
         ("engine/gate/coupons.py", "from .. import ledger", "engine.ledger"),
         ("engine/gate/__init__.py", "from ..ledger import tables", "engine.ledger.tables"),
         ("engine/ledger/coupons.py", "import engine.gate.keys", "engine.gate.keys"),
+        ("engine/ledger/coupons.py", "from engine.shop import orders", "engine.shop"),
+        ("engine/gate/stock.py", "from engine.flow import holds", "engine.flow"),
+        ("engine/caching/single_flight.py", "from engine.shop import orders", "engine.shop"),
+        ("engine/shop/orders.py", "from engine.flow.drain import drain", "engine.flow.drain"),
+        ("engine/flow/drain.py", "from engine.upkeep import guard", "engine.upkeep"),
     ],
 )
 def test_a_wrong_arrow_in_a_made_up_tree_is_noticed(tmp_path: Path, path: str, source: str, found: str) -> None:
@@ -119,10 +130,13 @@ def test_a_wrong_arrow_in_a_made_up_tree_is_noticed(tmp_path: Path, path: str, s
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("web/app.py", "from engine.issuance import issue_coupon\nfrom web.problems import problem\nimport webbrowser"),
-        ("workers/drain.py", "from engine import drain\nfrom rq import SimpleWorker"),
-        ("engine/bell.py", "from rq import Queue\nfrom rq.serializers import JSONSerializer"),
-        ("engine/rebuild.py", "from engine.gate import keys\nfrom engine.ledger import tables"),
+        (
+            "web/app.py",
+            "from engine.shop.issuance import issue_coupon\nfrom web.problems import p\nimport webbrowser",
+        ),
+        ("workers/drain.py", "from engine.flow import drain\nfrom rq import SimpleWorker"),
+        ("engine/flow/bell.py", "from rq import Queue\nfrom rq.serializers import JSONSerializer"),
+        ("engine/upkeep/rebuild.py", "from engine.gate import keys\nfrom engine.ledger import tables"),
         ("engine/gate/coupons.py", "from .keys import coupon\nfrom .. import outcomes"),
         ("engine/gate/coupons.py", '"""from engine.ledger import coupons"""'),
     ],

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.gate.scripts import LUA_DIRECTORY, script
-from engine.issuance import _REFUSALS
 from engine.outcomes import IssueStatus, ReserveStatus
+from engine.shop.issuance import _REFUSALS
 from tests.unit.lua_headers import Inputs, WrongHeader, check_guard, read_header
 
 SCRIPTS = sorted(LUA_DIRECTORY.glob("*.lua"))

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from engine.caching.single_flight import SingleFlight
 from engine.errors import LedgerUnavailable
-from engine.single_flight import SingleFlight
 from tests.integration.stack_driver import wait_until
 
 

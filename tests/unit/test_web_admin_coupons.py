@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from engine import catalog
-from engine.catalog import UNCHANGED, CouponChange, CouponOverview, NewCoupon, WindowReversed
 from engine.errors import GateUnavailable
 from engine.outcomes import Refusal, Refused
+from engine.shop import coupon_offers
+from engine.shop.coupon_offers import UNCHANGED, CouponChange, CouponOverview, NewCoupon, WindowReversed
 from web.app import create_app
 
 COUPONS = "/api/v1/admin/coupons"
@@ -54,7 +54,7 @@ def client() -> FlaskClient:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the catalogue was asked to do; it does all of it."""
+    """What the offers was asked to do; it does all of it."""
     calls: list[Any] = []
 
     def record(_engine: Any, *call: Any) -> CouponOverview:
@@ -62,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return OVERVIEW
 
     for name in ("create_coupon", "change_coupon", "coupon_overview"):
-        monkeypatch.setattr(catalog, name, record)
+        monkeypatch.setattr(coupon_offers, name, record)
     return calls
 
 
@@ -193,7 +193,7 @@ def test_a_change_that_turns_the_recorded_window_around_is_refused(
     def reverse(*_call: Any) -> Any:
         raise WindowReversed("endsAt must be after startsAt")
 
-    monkeypatch.setattr(catalog, "change_coupon", reverse)
+    monkeypatch.setattr(coupon_offers, "change_coupon", reverse)
     response = client.patch(f"{COUPONS}/7", json={"endsAt": "2030-01-01T00:00:00Z"})
     assert response.status_code == 400
     assert json.loads(response.text)["errors"][0]["field"] == "endsAt"
@@ -209,7 +209,7 @@ def test_a_coupon_is_shown_with_its_live_numbers(client: FlaskClient, asked: lis
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_an_unknown_coupon_is_not_found(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     for name in ("change_coupon", "coupon_overview"):
-        monkeypatch.setattr(catalog, name, lambda *_call: Refused(Refusal.COUPON_NOT_FOUND))
+        monkeypatch.setattr(coupon_offers, name, lambda *_call: Refused(Refusal.COUPON_NOT_FOUND))
     response = client.open(f"{COUPONS}/7", method=method, json={"addQuantity": 1})
     assert response.status_code == 404
     assert json.loads(response.text)["code"] == "COUPON_NOT_FOUND"
@@ -219,5 +219,5 @@ def test_a_coupon_that_cannot_be_made_live_now_is_busy(client: FlaskClient, monk
     def away(*_call: Any) -> Any:
         raise GateUnavailable("away")
 
-    monkeypatch.setattr(catalog, "create_coupon", away)
+    monkeypatch.setattr(coupon_offers, "create_coupon", away)
     assert client.post(COUPONS, json=NEW).status_code == 503

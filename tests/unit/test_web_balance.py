@@ -12,11 +12,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from engine import accounts
-from engine.accounts import BalanceTooLarge, UserIdTaken
 from engine.errors import LedgerUnavailable
 from engine.ledger.accounts import Account, BalanceTransaction
 from engine.outcomes import Refusal, Refused
+from engine.shop import accounts
+from engine.shop.accounts import BalanceTooLarge, UserIdTaken
 from web.app import create_app
 
 LARGEST = 2**53 - 1

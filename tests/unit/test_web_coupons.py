@@ -12,11 +12,12 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from engine import issuance, requests
 from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.flow import requests
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import UserCoupon
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
+from engine.shop import issuance
 from web.app import create_app
 
 ISSUE = "/api/v1/coupons/7/issue"

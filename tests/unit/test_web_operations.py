@@ -13,11 +13,13 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
-from engine import catalog, issuance, readiness, requests
-from engine.catalog import CouponOverview
+from engine.flow import requests
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import UserCoupon
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
+from engine.shop import coupon_offers, issuance
+from engine.shop.coupon_offers import CouponOverview
+from engine.upkeep import readiness
 from web.app import create_app
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -57,7 +59,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     monkeypatch.setattr(requests, "wait_for_request", state)
     monkeypatch.setattr(ledger_coupons, "available_coupons_of_user", held)
     for name in ("create_coupon", "change_coupon", "coupon_overview"):
-        monkeypatch.setattr(catalog, name, overview)
+        monkeypatch.setattr(coupon_offers, name, overview)
     monkeypatch.setattr(readiness, "missing_parts", lambda _engine: {})
     engine: Any = SimpleNamespace(ledger=None)
     return create_app(engine).test_client()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from engine import popularity
 from engine.errors import LedgerUnavailable
 from engine.gate.popularity import PopularProduct
+from engine.shop import popularity
 from web.app import create_app
 
 POPULAR = "/api/v1/products/popular"

@@ -11,9 +11,10 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from engine import issuance, readiness
 from engine.errors import BrokenContract
 from engine.outcomes import Refusal, Refused
+from engine.shop import issuance
+from engine.upkeep import readiness
 from web.app import create_app
 from web.outages import OutageLog
 from web.problems import PROBLEMS, refused

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from engine import product_catalog
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
-from engine.product_catalog import NewProduct, ProductChange, ProductView
+from engine.shop import product_offers
+from engine.shop.product_offers import NewProduct, ProductChange, ProductView
 from web.app import create_app
 
 PRODUCTS = "/api/v1/products"
@@ -31,7 +31,7 @@ def client() -> FlaskClient:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the catalogue was asked to do; it does all of it."""
+    """What the offers was asked to do; it does all of it."""
     calls: list[Any] = []
 
     def record(_engine: Any, *call: Any) -> ProductView:
@@ -39,12 +39,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return PRODUCT
 
     for name in ("create_product", "change_product"):
-        monkeypatch.setattr(product_catalog, name, record)
+        monkeypatch.setattr(product_offers, name, record)
     return calls
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
-    """Make the catalogue answer so whatever it is asked, or raise so."""
+    """Make the offers answer so whatever it is asked, or raise so."""
 
     def respond(_engine: Any, *_call: Any) -> Any:
         if isinstance(outcome, Exception):
@@ -52,7 +52,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> None:
         return outcome
 
     for name in ("create_product", "change_product", "list_products"):
-        monkeypatch.setattr(product_catalog, name, respond)
+        monkeypatch.setattr(product_offers, name, respond)
 
 
 # -- what is on sale

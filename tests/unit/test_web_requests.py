@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from engine import requests
 from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.flow import requests
 from engine.outcomes import Refusal, Refused, RequestKind, RequestState, RequestStatus
 from web.app import create_app
 from web.current import EXTENSION, Serving

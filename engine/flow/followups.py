@@ -20,14 +20,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
-from engine.data_platform import DataPlatform
 from engine.errors import BrokenContract, EngineError, GateUnavailable
+from engine.flow.data_platform import DataPlatform
+from engine.flow.returns import return_stock
 from engine.ledger import followups as ledger_followups
 from engine.ledger import statistics
 from engine.ledger.followups import Failure, Followup, FollowupKind
 from engine.ledger.order_events import OrderEventName, read_events, record_events
 from engine.ledger.orders import order_by_id
-from engine.returns import return_stock
 
 BATCH_LIMIT = 500
 RETURNS_LIMIT = 50

@@ -12,7 +12,7 @@ from dataclasses import replace
 from sqlalchemy import select
 
 from engine.context import Engine
-from engine.drain import DrainReport, drain_batch
+from engine.flow.drain import DrainReport, drain_batch
 from engine.gate import keys, stock
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import Gate, unavailability_translated

@@ -22,8 +22,8 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
 from engine.ledger.coupons import Issuance
 from engine.ledger.settlement import Settlement, settle_orders
-from engine.orders import end_holds, submitted_order
 from engine.outcomes import RequestKind
+from engine.shop.orders import end_holds, submitted_order
 
 BATCH_LIMIT = 5000
 SLICE_SECONDS = 20.0

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
+from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import EngineError
 from engine.gate import filling
-from engine.single_flight import SingleFlight
 
 Value = TypeVar("Value")
 Ticket = TypeVar("Ticket", bound=Hashable)

@@ -24,7 +24,7 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
-from engine.rebuild import rebuild_lane, recorded_request_key
+from engine.upkeep.rebuild import rebuild_lane, recorded_request_key
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ import logging
 
 from sqlalchemy import Connection
 
-from engine.catalog import terms_of
 from engine.context import Engine
-from engine.drain import DrainReport, drain_batch
 from engine.errors import LaneCountMismatch
+from engine.flow.drain import DrainReport, drain_batch
 from engine.gate import coupons as gate_coupons
 from engine.gate import products as gate_products
 from engine.gate import stock
@@ -24,7 +23,8 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
-from engine.product_catalog import terms_of_product
+from engine.shop.coupon_offers import terms_of
+from engine.shop.product_offers import terms_of_product
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
+from engine.caching.read_through import ReadThrough
 from engine.context import Engine
 from engine.gate import popularity as gate_popularity
 from engine.gate.popularity import PopularProduct
 from engine.ledger import statistics
-from engine.read_through import ReadThrough
 
 SHOWN = 5
 

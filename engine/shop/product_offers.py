@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from engine.caching.read_through import ReadThrough
+from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import EngineError
 from engine.gate import products as gate_products
@@ -16,8 +18,6 @@ from engine.ledger import products as ledger_products
 from engine.ledger.idempotency import administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
-from engine.read_through import ReadThrough
-from engine.single_flight import SingleFlight
 
 
 @dataclass(frozen=True)
