@@ -58,6 +58,13 @@ class Judge:
             found += [f"{check.__name__.strip('_').replace('_', ' ')}: {each}" for each in check()]
         return found
 
+    def outcomes(self) -> Counter[str]:
+        """How what was accepted ended, and how often lanes were opened anew: for the statistics. After violations()."""
+        counts = Counter(f"{_kind(each)} {_short(state)}" for each, state in self._final.items())
+        counts["orders cancelled"] = sum(order["status"] == "CANCELLED" for order in self._orders)
+        counts["epochs begun"] = self._history.stores.rows("SELECT sum(epoch - 1) AS begun FROM lane_progress")[0]["begun"]
+        return counts
+
     # -- promises to clients
 
     def _what_was_told(self) -> Iterator[str]:
@@ -284,6 +291,10 @@ def _same(shown: RequestState, final: RequestState | Refused) -> bool:
     if not isinstance(final, RequestState) or (shown.status, shown.error) != (final.status, final.error):
         return False
     return {**(shown.result or {}), "status": ""} == {**(final.result or {}), "status": ""}
+
+
+def _kind(request_id: str) -> str:
+    return "coupon" if nonce_of(request_id).startswith("c") else "order"
 
 
 def _short(state: RequestState | Refused) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -15,43 +15,55 @@ from engine.gate import scripts
 Edit = tuple[str, str]
 """A regular expression (dots match line ends) and what stands in place of what it matches."""
 
-KNOWS_ITS_SERVER_BY = ("'INFO', 'server'), 'run_id:(%x+)'", "'INFO', 'replication'), 'master_replid:(%x+)'")
+CLOCK = "simulated-clock"
+"""The key that holds the time of Redis in milliseconds since 1970."""
+_TIME = "redis.call('TIME')"
+_CLOCK = f"""(function()
+  local now_ms = redis.call('INCR', '{CLOCK}')
+  return {{string.format('%.0f', math.floor(now_ms / 1000)), string.format('%.0f', now_ms % 1000 * 1000)}}
+end)()"""
+_RUN_ID = "'INFO', 'server'), 'run_id:(%x+)'"
+_REPLICATION_ID = "'INFO', 'replication'), 'master_replid:(%x+)'"
 
 
 @contextmanager
 def doctored_scripts(edits: Mapping[str, Edit]) -> Iterator[None]:
     """While this lasts the engine runs these scripts changed. Raises AssertionError when an edit changes nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "lua"
-        shutil.copytree(scripts.LUA_DIRECTORY, directory)
-        for name, (pattern, replacement) in edits.items():
-            path = directory / f"{name}.lua"
-            source = path.read_text(encoding="utf-8")
-            changed = re.sub(pattern, lambda _, text=replacement: text, source, flags=re.DOTALL)
-            assert changed != source, f"{name}.lua has nothing like {pattern}"
-            path.write_text(changed, encoding="utf-8")
-        with _scripts_from(directory):
-            yield
+
+    def doctor(name: str, source: str) -> str:
+        if name not in edits:
+            return source
+        pattern, replacement = edits[name]
+        changed = re.sub(pattern, lambda _: replacement, source, flags=re.DOTALL)
+        assert changed != source, f"{name}.lua has nothing like {pattern}"
+        return changed
+
+    with _rewritten(doctor):
+        yield
 
 
 @contextmanager
-def scripts_that_notice_a_promotion() -> Iterator[None]:
-    """A simulated failover gives a server a new replication id; scripts that look at its run id would not notice."""
-    old, new = KNOWS_ITS_SERVER_BY
+def scripts_on_simulated_time() -> Iterator[None]:
+    """While this lasts every script takes the time from :data:`CLOCK`, which goes on by a millisecond at each look.
+
+    And a script that knows its server by its run id looks at the replication id instead: that is what a simulated
+    failover changes.
+    """
+    with _rewritten(lambda _, source: source.replace(_TIME, _CLOCK).replace(_RUN_ID, _REPLICATION_ID)):
+        assert any(CLOCK in path.read_text(encoding="utf-8") for path in scripts.LUA_DIRECTORY.glob("*.lua"))
+        yield
+
+
+@contextmanager
+def _rewritten(rewrite: Callable[[str, str], str]) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "lua"
         shutil.copytree(scripts.LUA_DIRECTORY, directory)
         for path in directory.glob("*.lua"):
-            path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-        with _scripts_from(directory):
-            yield
-
-
-@contextmanager
-def _scripts_from(directory: Path) -> Iterator[None]:
-    with mock.patch.object(scripts, "LUA_DIRECTORY", directory):
-        scripts.script.cache_clear()
-        try:
-            yield
-        finally:
+            path.write_text(rewrite(path.stem, path.read_text(encoding="utf-8")), encoding="utf-8")
+        with mock.patch.object(scripts, "LUA_DIRECTORY", directory):
             scripts.script.cache_clear()
+            try:
+                yield
+            finally:
+                scripts.script.cache_clear()

@@ -10,6 +10,7 @@ from engine.context import Engine
 from engine.errors import EngineError
 from engine.flow import followups
 from engine.flow.drain import drain
+from engine.flow.holds import sweep_holds
 from engine.flow.requests import request_state
 from engine.gate.stock import lane_of_product
 from engine.ledger.idempotency import Answer
@@ -18,7 +19,6 @@ from engine.shop import accounts, cancellation, coupon_offers, issuance, orders,
 from engine.shop.coupon_offers import CouponChange, NewCoupon
 from engine.shop.product_offers import NewProduct, ProductChange
 from engine.upkeep.guard import watch_lanes
-from scheduler import jobs
 from tests.simulation.record import Record
 
 Values = dict[str, Any]
@@ -141,12 +141,14 @@ def guard(errand: Errand) -> None:
 
 def sweep(errand: Errand) -> None:
     """End overdue holds."""
-    jobs.expire_holds(errand.engine)
+    for lane in range(errand.engine.gate.lanes):
+        sweep_holds(errand.engine, lane)
 
 
 def publish(errand: Errand) -> None:
     """Make live what was only recorded."""
-    jobs.publish_changes(errand.engine)
+    coupon_offers.publish_changes(errand.engine)
+    product_offers.publish_product_changes(errand.engine)
 
 
 def follow_up(errand: Errand) -> None:

@@ -13,10 +13,10 @@ from engine.context import Engine
 from engine.errors import BrokenContract, EngineError, LaneCountMismatch
 from engine.flow import followups
 from engine.flow.drain import drain
+from engine.flow.holds import sweep_holds
 from engine.gate import keys
 from engine.shop import coupon_offers, product_offers
 from engine.upkeep.guard import Verdict, watch_lanes
-from scheduler import jobs
 from tests.simulation.actors import Actor, arrive
 from tests.simulation.errands import ERRANDS, Errand
 from tests.simulation.plan import PROFILES, TO_ITS_END, Fault, Instruction, Planner, Profile, Shop, draw_shop
@@ -25,6 +25,10 @@ from tests.simulation.round_trips import Clock, Listener, stepwise
 from tests.simulation.stores import Copy, Stores
 
 ROUNDS_TO_REST = 8
+FIVE_SECONDS = 5.0
+"""Longer than a bell, a lease and a wait for a lock; shorter than anything else."""
+MINUTE = 60.0
+"""Longer than any hold, claim and session in a transaction."""
 MOST_ROUND_TRIPS = 600
 """Of one actor in one go: far more than any of them needs when it is not running in circles."""
 
@@ -123,7 +127,8 @@ class History:
                 execute(b"INSERT INTO accounts (user_id, balance) VALUES (%s, %s)", [user_id, balance])
         execute(b"COMMIT")
         watch_lanes(self.quiet)
-        jobs.publish_changes(self.quiet)
+        coupon_offers.publish_changes(self.quiet)
+        product_offers.publish_product_changes(self.quiet)
         self._tell("the shop", f"opens: {shop}")
 
     # -- one for each verb
@@ -176,13 +181,14 @@ class History:
 
     def _do_pass(self, instruction: Instruction) -> None:
         minute = instruction.values["minute"]
-        self._clock.advance(60.0 if minute else 5.0)
+        seconds = MINUTE if minute else FIVE_SECONDS
+        self._clock.advance(seconds)
         for actor in self.alive():
             if actor.waits_for is not None:
                 self._time_out(actor)
             elif minute:
                 actor.lose_sessions()
-        self.stores.expire(self.shop.lanes, everything=minute)
+        self.stores.pass_time(self.shop.lanes, seconds, claims=minute)
         self._event("the clock", "goes on by a minute" if minute else "goes on by five seconds")
 
     def _do_copy(self, _: Instruction) -> None:
@@ -318,14 +324,15 @@ class History:
     def _come_to_rest(self) -> None:
         """Guard, drains and all the others run, undisturbed, until none of them has anything to do."""
         for round_number in range(ROUNDS_TO_REST):
-            self.stores.expire(self.shop.lanes, everything=True)
+            self.stores.pass_time(self.shop.lanes, MINUTE, claims=True)
             try:
                 found = watch_lanes(self.quiet)
                 published = coupon_offers.publish_changes(self.quiet) + product_offers.publish_product_changes(
                     self.quiet
                 )
                 drained = [drain(self.quiet, lane, linger_seconds=0) for lane in range(self.shop.lanes)]
-                jobs.expire_holds(self.quiet)
+                for lane in range(self.shop.lanes):
+                    sweep_holds(self.quiet, lane)
                 report = followups.work_off(self.quiet)
             except EngineError as error:
                 self.faults.append(f"the engine does not come to rest: {type(error).__name__}: {error}")
@@ -362,7 +369,7 @@ class History:
     def _event(self, who: str, what: str) -> None:
         self.record.step += 1
         self._tell(who, what)
-        self.counts[re.sub(r"[\d(].*|:.*|,.*", "", what)] += 1
+        self.counts[re.sub(r"[\d(].*|:.*|,.*", "", what).strip()] += 1
         self._look_at_locks()
 
     def _tell(self, who: str, what: str, outcome: Any = None, step: int | None = None) -> None:

@@ -16,7 +16,7 @@ from tests.simulation.actors import Actor, Fault
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
-STEPS = (15, 45)
+STEPS = (10, 32)
 MOST_ACTORS = 7
 MOST_FORGETTINGS = 2
 TO_ITS_END = 10_000
@@ -58,17 +58,17 @@ WEIGHTS = {
 }
 
 ERRANDS = {
-    "issue": 16,
+    "issue": 14,
     "order": 16,
     "poll": 4,
     "charge": 2,
-    "cancel": 5,
+    "cancel": 9,
     "add quantity": 1,
     "add stock": 1,
     "offer coupon": 1,
     "offer product": 1,
-    "drain": 10,
-    "guard": 4,
+    "drain": 14,
+    "guard": 2,
     "sweep": 3,
     "publish": 2,
     "follow up": 3,
@@ -104,7 +104,7 @@ def draw_shop(chance: random.Random, profile: Profile) -> Shop:
         lanes=chance.choice(profile.lanes),
         coupons=tuple(chance.randint(1, 4) for _ in range(chance.randint(1, 2))),
         products=tuple((chance.choice((100, 300)), chance.randint(1, 4)) for _ in range(chance.randint(1, 3))),
-        balances=tuple(chance.choice((0, 300, 1000, 5000, 5000, None)) for _ in range(chance.randint(3, 5))),
+        balances=tuple(chance.choice((0, 300, 1000, 1000, 5000, 5000, 5000, None)) for _ in range(chance.randint(3, 5))),
     )
 
 
@@ -212,8 +212,10 @@ class Planner:
             return bool(history.in_flight)
         if verb == "copy":
             return not history.copies or history.copies[-1].step < history.record.step - 3
-        forgettings = len(history.record.forgettings)
-        return verb != "forget" or (bool(history.record.decided_at) and forgettings < MOST_FORGETTINGS)
+        if verb == "forget":
+            decided, forgettings = len(history.record.decided_at), len(history.record.forgettings)
+            return decided > 1 + forgettings and forgettings < MOST_FORGETTINGS
+        return verb != "restart" or not self._closed
 
     def _awake(self) -> Sequence[Actor]:
         return [

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha1
@@ -93,8 +95,10 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         mock.patch.object(redis.Redis, "execute_command", execute_command),
         mock.patch.object(Pipeline, "execute", execute),
         mock.patch.object(psycopg.Connection, "wait", wait_for),
+        mock.patch.object(ThreadPoolExecutor, "submit", _at_once),
         mock.patch.object(time, "sleep", lambda seconds: clock.advance(seconds) if acting() else sleep(seconds)),
         mock.patch.object(time, "monotonic", lambda: clock.now if acting() else monotonic()),
+        mock.patch.object(uuid, "uuid1", lambda: uuid.UUID(bytes=chance.randbytes(16))),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):
         random.seed(seed)
@@ -102,6 +106,16 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
             yield
         finally:
             random.setstate(state)
+
+
+def _at_once(_: ThreadPoolExecutor, work: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+    """What would be done side by side is done here and now: a thread would be out of the simulation's hands."""
+    future: Future[Any] = Future()
+    try:
+        future.set_result(work(*arguments, **options))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def _without_waiting(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:

@@ -1,14 +1,22 @@
-"""One history from its seed to its verdict."""
+"""Histories from their seeds to their verdicts, one or many, and how to say what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from tests.simulation.checks import Judge
 from tests.simulation.history import History, Line
 from tests.simulation.plan import PROFILES, Instruction, Profile
+from tests.simulation.shrinking import shrunk
 from tests.simulation.stores import Stores
+
+SHARES = {"one-lane": 5, "lanes": 3, "shards": 2}
+"""How many histories of a mixture are of which profile."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +26,91 @@ class Verdict:
     history: History
     violations: tuple[str, ...]
 
+    @property
+    def command(self) -> str:
+        """What plays it again."""
+        history = self.history
+        return f"python -m tests.simulation --profile {history.profile.name} --seed {history.seed} --histories 1 --verbose"
+
+    def __str__(self) -> str:
+        lines = [f"history {self.history.seed} of the profile {self.history.profile.name}:", *map(str, self.history.lines)]
+        return "\n".join([*lines, "", "what is off:", *(f"  - {each}" for each in self.violations), "", self.command])
+
+
+@dataclass
+class Summary:
+    """What became of many histories."""
+
+    histories: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one more."""
+        profile = verdict.history.profile.name
+        self.histories[profile] += 1
+        self.failed[profile] += bool(verdict.violations)
+        self.events.update(verdict.history.counts)
+        self.violations.update({violation.split(":")[0] for violation in verdict.violations})
+
+    def __str__(self) -> str:
+        rows = [("histories", ""), *self.histories.items(), ("", ""), ("what happened in them", "")]
+        rows += sorted(self.events.items(), key=lambda row: -row[1])
+        rows += [("", ""), ("histories with something off", str(sum(self.failed.values())))]
+        rows += [(f"  {name}", count) for name, count in self.violations.most_common()]
+        return "\n".join(f"{name:48s} {count:>10}" for name, count in rows)
+
+
+def profile_of(seed: int, name: str | None = None) -> Profile:
+    """The named profile, or the one that this seed has in a mixture of all."""
+    if name is not None:
+        return PROFILES[name]
+    return PROFILES[random.Random(seed).choices(list(SHARES), list(SHARES.values()))[0]]
+
 
 def play(
     stores: Stores,
     seed: int,
-    profile: Profile = PROFILES["one-lane"],
+    profile: Profile,
     plan: Sequence[Instruction] | None = None,
     say: Callable[[Line], None] | None = None,
 ) -> Verdict:
     """Play the history of this seed, or the one of a given plan, and judge it."""
-    history = History(stores, seed, profile, plan, say=say)
-    history.play()
-    return Verdict(history, tuple(Judge(history).violations()))
+    with _quiet_engine():
+        history = History(stores, seed, profile, plan, say=say)
+        history.play()
+        judge = Judge(history)
+        violations = tuple(judge.violations())
+        history.counts.update(judge.outcomes())
+        return Verdict(history, violations)
+
+
+def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) -> Iterator[Verdict]:
+    """One history after the other."""
+    for seed in seeds:
+        yield play(stores, seed, profile_of(seed, profile))
+
+
+def minimal(stores: Stores, verdict: Verdict, most_tries: int = 600) -> Verdict:
+    """A history as short as can be that fails in the first of the ways in which this one does."""
+    history = verdict.history
+    wanted = verdict.violations[0].split(":")[0]
+
+    def fails(plan: Sequence[Instruction]) -> bool:
+        found = play(stores, history.seed, history.profile, plan)
+        return any(violation.startswith(wanted) for violation in found.violations)
+
+    best = shrunk(history.plan, fails, most_tries)
+    return play(stores, history.seed, history.profile, best)
+
+
+@contextmanager
+def _quiet_engine() -> Iterator[None]:
+    """What the engine says when actors die is what it should say; a thousand histories of it help nobody."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

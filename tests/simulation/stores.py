@@ -16,7 +16,7 @@ from engine.flow.bell import Bell
 from engine.gate import keys, scripts
 from engine.gate.gate import Gate
 from engine.ledger.schema import migrate
-from tests.simulation.doctored import scripts_that_notice_a_promotion
+from tests.simulation.doctored import CLOCK, scripts_on_simulated_time
 
 DATABASE = "seonchak_simulation"
 LEDGER_CONNECTIONS = 24
@@ -24,6 +24,8 @@ LEDGER_CONNECTIONS = 24
 PATIENCE_SECONDS = 60.0
 """Real time never ends a wait: the simulation says when a statement or a session has taken too long."""
 BACKLOG_LIMIT = 1000
+OPENING_MS = 1_900_000_000_000
+"""The time at which every history begins; it goes on as the simulation says."""
 
 
 class SilentBell(Bell):
@@ -95,7 +97,7 @@ class Stores:
             stores._emptying = _emptying_statements(monitor)
             stores._warm_up()
             try:
-                with scripts_that_notice_a_promotion():
+                with scripts_on_simulated_time():
                     yield stores
             finally:
                 raw.flushdb()
@@ -114,6 +116,7 @@ class Stores:
         with self.raw.pipeline(transaction=False) as pipeline:
             for path in sorted(scripts.LUA_DIRECTORY.glob("*.lua")):
                 pipeline.script_load(path.read_text(encoding="utf-8"))
+            pipeline.set(CLOCK, OPENING_MS)
             pipeline.execute()
         self.monitor.execute(self._emptying.encode())
 
@@ -146,7 +149,7 @@ class Stores:
         wanted = None if lanes is None else tuple(f"{{{lane}}}".encode() for lane in lanes)
 
         def concerned(name: bytes) -> bool:
-            return wanted is None or any(tag in name for tag in wanted)
+            return name != CLOCK.encode() and (wanted is None or any(tag in name for tag in wanted))
 
         with self.raw.pipeline(transaction=False) as pipeline:
             for name in self.raw.scan_iter(count=1000):
@@ -165,19 +168,16 @@ class Stores:
             pipeline.execute_command("REPLICAOF", "NO", "ONE")
             pipeline.execute()
 
-    def expire(self, lanes: int, *, everything: bool) -> None:
-        """Let bells and leases run out; with ``everything``, the deadlines of holds and the claims of follow-ups."""
+    def pass_time(self, lanes: int, seconds: float, *, claims: bool) -> None:
+        """Let the clock of Redis go on; bells and leases run out, and with ``claims`` those of follow-ups, too."""
         with self.raw.pipeline(transaction=False) as pipeline:
+            pipeline.incrby(CLOCK, round(seconds * 1000))
             for lane in range(lanes):
                 pipeline.delete(keys.bell(lane), keys.lease(lane))
             pipeline.execute()
-        if not everything:
-            return
-        for lane in range(lanes):
-            overdue = dict.fromkeys(self.raw.zrange(keys.holds(lane), 0, -1), 1)
-            if overdue:
-                self.raw.zadd(keys.holds(lane), overdue)
-        self.monitor.execute(b"UPDATE order_followups SET due_at = now() WHERE status = 'PENDING' AND due_at > now()")
+        if claims:
+            overdue = b"UPDATE order_followups SET due_at = now() WHERE status = 'PENDING' AND due_at > now()"
+            self.monitor.execute(overdue)
 
     def _warm_up(self) -> None:
         """Open every connection of the pool now, and let the drivers ask and send what they do the first time."""
