@@ -22,8 +22,9 @@ _CLOCK = f"""(function()
   local now_ms = redis.call('INCR', '{CLOCK}')
   return {{string.format('%.0f', math.floor(now_ms / 1000)), string.format('%.0f', now_ms % 1000 * 1000)}}
 end)()"""
-_RUN_ID = "'INFO', 'server'), 'run_id:(%x+)'"
-_REPLICATION_ID = "'INFO', 'replication'), 'master_replid:(%x+)'"
+SERVER = "simulated-server"
+"""The keys ``<this>:<lane key>`` hold the replication id of the server that a lane is on."""
+_SERVER = re.compile(r"string\.match\(redis\.call\('INFO', '\w+'\), '\w+:\(%x\+\)'\)")
 
 
 @contextmanager
@@ -43,14 +44,20 @@ def doctored_scripts(edits: Mapping[str, Edit]) -> Iterator[None]:
 
 
 @contextmanager
-def scripts_on_simulated_time() -> Iterator[None]:
-    """While this lasts every script takes the time from :data:`CLOCK`, which goes on by a millisecond at each look.
+def scripts_in_a_simulated_world() -> Iterator[None]:
+    """While this lasts scripts take the time from :data:`CLOCK`, which goes on by a millisecond at each look, and the
+    id of the server that their lane is on from :data:`SERVER`: lanes may be on servers of their own, and fail over."""
 
-    And a script that knows its server by its run id looks at the replication id instead: that is what a simulated
-    failover changes.
-    """
-    with _rewritten(lambda _, source: source.replace(_TIME, _CLOCK).replace(_RUN_ID, _REPLICATION_ID)):
-        assert any(CLOCK in path.read_text(encoding="utf-8") for path in scripts.LUA_DIRECTORY.glob("*.lua"))
+    def rewrite(_: str, source: str) -> str:
+        source = source.replace(_TIME, _CLOCK)
+        return _SERVER.sub(f"(redis.call('GET', '{SERVER}:' .. KEYS[1]))", source)
+
+    with _rewritten(rewrite):
+        sources = "".join(path.read_text(encoding="utf-8") for path in scripts.LUA_DIRECTORY.glob("*.lua"))
+        assert CLOCK in sources
+        assert SERVER in sources
+        assert "redis.call('TIME'" not in sources
+        assert "redis.call('INFO'" not in sources
         yield
 
 

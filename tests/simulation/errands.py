@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,16 @@ from engine.flow import followups
 from engine.flow.drain import drain
 from engine.flow.holds import sweep_holds
 from engine.flow.requests import request_state
+from engine.gate.coupons import IssueAsk, lane_of_coupon
 from engine.gate.stock import lane_of_product
 from engine.ledger.idempotency import Answer
 from engine.outcomes import Issued, Refused, Submitted
 from engine.shop import accounts, cancellation, coupon_offers, issuance, orders, product_offers
 from engine.shop.coupon_offers import CouponChange, NewCoupon
+from engine.shop.orders import OrderAsk
 from engine.shop.product_offers import NewProduct, ProductChange
 from engine.upkeep.guard import watch_lanes
-from tests.simulation.record import Record
+from tests.simulation.record import Ask, Record
 
 Values = dict[str, Any]
 
@@ -59,24 +61,38 @@ def issue(errand: Errand) -> None:
         _look_after(errand, answer.request_id)
 
 
+def issue_to_a_crowd(errand: Errand) -> None:
+    """Everybody asks for a coupon at the same time, at one process: it asks the gate for all of them at once."""
+    coupon_id, key = errand.values["coupon"], errand.values["key"]
+    lane = lane_of_coupon(errand.engine.gate, coupon_id)
+    asks = [IssueAsk(coupon_id, user_id, key) for user_id in errand.values["users"]]
+    entries = [errand.record.begin("issue", ask.user_id, coupon_id, key) for ask in asks]
+    outcomes, _ = issuance.issue_coupons(errand.engine, lane, asks)
+    _all_answered(errand, entries, outcomes)
+
+
 def order(errand: Errand) -> None:
     """Place an order, then ask what became of it."""
-    user_id, quantities, user_coupon_id = errand.values["user"], errand.values["quantities"], errand.values["redeem"]
+    user_id, quantities = errand.values["user"], tuple(sorted(errand.values["quantities"].items()))
 
     def call(key: str | None) -> Submitted | Refused:
-        return orders.place_order(
-            errand.engine,
-            user_id=user_id,
-            quantities=quantities,
-            user_coupon_id=user_coupon_id,
-            idempotency_key=key,
-        )
+        return orders.place_order(errand.engine, OrderAsk(user_id, quantities, errand.values["redeem"], key))
 
-    answer = errand.ask("order", user_id, tuple(sorted(quantities.items())), call)
+    answer = errand.ask("order", user_id, quantities, call)
     if isinstance(answer, Submitted):
-        lanes = {lane_of_product(errand.engine.gate, product_id) for product_id in quantities}
+        lanes = {lane_of_product(errand.engine.gate, product_id) for product_id, _ in quantities}
         errand.record.lanes_of[answer.request_id] = frozenset(lanes)
         _look_after(errand, answer.request_id)
+
+
+def order_in_a_crowd(errand: Errand) -> None:
+    """Everybody orders one product at the same time, at one process."""
+    quantities, key = ((errand.values["product"], 1),), errand.values["key"]
+    lane = lane_of_product(errand.engine.gate, errand.values["product"])
+    asks = [OrderAsk(user_id, quantities, None, key) for user_id in errand.values["users"]]
+    entries = [errand.record.begin("order", ask.user_id, quantities, key) for ask in asks]
+    outcomes, _ = orders.place_orders(errand.engine, lane, asks)
+    _all_answered(errand, entries, outcomes)
 
 
 def poll(errand: Errand) -> None:
@@ -156,6 +172,12 @@ def follow_up(errand: Errand) -> None:
     followups.work_off(errand.engine)
 
 
+def _all_answered(errand: Errand, entries: Sequence[Ask], outcomes: Sequence[object]) -> None:
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if not isinstance(outcome, EngineError):
+            errand.record.answered(entry, outcome)
+
+
 def _look_after(errand: Errand, request_id: str) -> None:
     for _ in range(errand.values.get("polls", 1)):
         errand.record.heard_state(request_id, request_state(errand.engine, request_id))
@@ -163,7 +185,9 @@ def _look_after(errand: Errand, request_id: str) -> None:
 
 ERRANDS: dict[str, Callable[[Errand], None]] = {
     "issue": issue,
+    "issue to a crowd": issue_to_a_crowd,
     "order": order,
+    "order in a crowd": order_in_a_crowd,
     "poll": poll,
     "charge": charge,
     "cancel": cancel,

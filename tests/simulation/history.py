@@ -24,6 +24,10 @@ from tests.simulation.record import NEVER, Record, nonce_of
 from tests.simulation.round_trips import Clock, Listener, stepwise
 from tests.simulation.stores import Copy, Stores
 
+OPENING_CHARGE = b"""
+    INSERT INTO balance_transactions (user_id, type, amount, balance_after, status)
+    VALUES (%s, 'CHARGE', %s, %s, 'COMPLETED')
+"""
 ROUNDS_TO_REST = 8
 FIVE_SECONDS = 5.0
 """Longer than a bell, a lease and a wait for a lock; shorter than anything else."""
@@ -75,6 +79,7 @@ class History:
         self._started = 0
         self._clock = Clock()
         self._decided: list[str] = []
+        self._servers = 0
         self.quiet = self.stores.process(self.shop.lanes)
 
     # -- what a planner looks at
@@ -110,6 +115,8 @@ class History:
     def _open_shop(self) -> None:
         shop, stores = self.shop, self.stores
         stores.empty()
+        for lane in range(shop.lanes):
+            self._fail_over([lane] if self.profile.shards else None)
         execute = stores.monitor.execute
         execute(b"BEGIN")
         for total in shop.coupons:
@@ -125,6 +132,8 @@ class History:
         for user_id, balance in enumerate(shop.balances, 1):
             if balance is not None:
                 execute(b"INSERT INTO accounts (user_id, balance) VALUES (%s, %s)", [user_id, balance])
+            if balance:
+                execute(OPENING_CHARGE, [user_id, balance, balance])
         execute(b"COMMIT")
         watch_lanes(self.quiet)
         coupon_offers.publish_changes(self.quiet)
@@ -201,15 +210,22 @@ class History:
             return
         copy = None if number is None else self.copies[number]
         self.stores.put_back(copy, lanes)
-        self.stores.promote_another_server()
+        self._fail_over(lanes)
         where = "" if lanes is None else f" in lanes {lanes}"
         what = "forgets everything" if copy is None else f"comes back as it was at step {copy.step}"
         self._event("redis", f"{what}{where}, on another server")
         self.record.forget(NEVER if copy is None else copy.step, range(self.shop.lanes) if lanes is None else lanes)
 
-    def _do_restart(self, _: Instruction) -> None:
-        self.stores.promote_another_server()
-        self._event("redis", "goes on, on another server that knows everything")
+    def _do_restart(self, instruction: Instruction) -> None:
+        lanes = instruction.values["lanes"]
+        self._fail_over(lanes)
+        where = "" if lanes is None else f" in lanes {lanes}"
+        self._event("redis", f"goes on{where}, on another server that knows everything")
+
+    def _fail_over(self, lanes: Sequence[int] | None) -> None:
+        """Another server for these lanes, one for all of them; for None, for all there are."""
+        self._servers += 1
+        self.stores.fail_over(self._servers, range(self.shop.lanes) if lanes is None else lanes)
 
     def _do_finish(self, instruction: Instruction) -> None:
         """Everybody wakes, one after the other, and comes to an end."""

@@ -7,7 +7,7 @@ left out: an instruction for an actor that is not there does nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ STEPS = (10, 32)
 MOST_ACTORS = 7
 MOST_FORGETTINGS = 2
 TO_ITS_END = 10_000
+STRICTNESS = 0.85
+"""How often a history that tells of a sleeper keeps to that, rather than that something happens by chance."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Profile:
 
     name: str
     lanes: tuple[int, ...] = (1,)
+    stories: float = 0.5
+    """How many of the histories tell of a sleeper; the others are made by pure chance."""
     shards: bool = False
-    """Whether lanes may forget one by one, as on servers of their own."""
+    """Whether every lane is on a server of its own, which fails and forgets alone."""
     weights: dict[str, int] = field(default_factory=dict)
     """How often an instruction or an errand is chosen, where it differs from :data:`WEIGHTS` and :data:`ERRANDS`."""
 
@@ -40,7 +44,7 @@ PROFILES = {
         Profile("one-lane"),
         Profile("lanes", lanes=(2, 3, 4)),
         Profile("shards", lanes=(2, 3, 4), shards=True),
-        Profile("calm", weights=dict.fromkeys(("forget", "restart"), 0)),
+        Profile("calm", stories=0.0, weights=dict.fromkeys(("forget", "restart"), 0)),
     )
 }
 
@@ -58,8 +62,10 @@ WEIGHTS = {
 }
 
 ERRANDS = {
-    "issue": 14,
-    "order": 16,
+    "issue": 12,
+    "issue to a crowd": 2,
+    "order": 14,
+    "order in a crowd": 2,
     "poll": 4,
     "charge": 2,
     "cancel": 9,
@@ -73,7 +79,8 @@ ERRANDS = {
     "publish": 2,
     "follow up": 3,
 }
-CLIENTS = ("issue", "order", "poll", "charge", "cancel", "add quantity", "add stock", "offer coupon", "offer product")
+SLEEPERS = {"drain": 5, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "cancel": 1, "add stock": 1}
+CLIENTS = ("issue", "issue to a crowd", "order", "order in a crowd", "poll", "charge", "cancel", "add quantity", "add stock", "offer coupon", "offer product")
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class Planner:
         """Whether the gate is closed: then mostly a guard is sent, or nothing else would happen for long."""
         # Some histories are full of cancellations and have no drains, others the other way round: what is rare in a
         # mixture of everything happens often enough in some of them.
+        self._story = self._tell_of_a_sleeper() if chance.random() < profile.stories else iter(())
         names = [*WEIGHTS, *ERRANDS]
         self._taste = {name: chance.choice((0, 1, 1, 1, 2, 3)) for name in names}
         self._taste |= dict.fromkeys(("start", "run", "issue", "drain", "guard"), 1)
@@ -135,6 +143,42 @@ class Planner:
             order = [actor.number for actor in self._history.alive()]
             self._chance.shuffle(order)
             return Instruction("finish", values={"order": order})
+        told = next(self._story, None) if self._chance.random() < STRICTNESS else None
+        return told or self._by_chance()
+
+    def _tell_of_a_sleeper(self) -> Iterator[Instruction]:
+        """Somebody falls asleep in the middle of something, Redis forgets, everybody else goes on, the sleeper wakes.
+
+        By pure chance all that comes together once in a hundred histories, and it is what most faults take.
+        """
+        chance = self._chance
+        for _ in range(chance.randint(2, 5)):
+            yield self._sent(self._chosen({"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}))
+            if chance.random() < 0.2:
+                yield Instruction("copy")
+        kind = self._chosen(SLEEPERS)
+        if kind == "guard":
+            yield self._forget() if chance.random() < 0.6 else self._restart()
+        sleeper = self._history.next_number
+        yield self._sent(kind, chance.randint(1, 20))
+        self._asleep[sleeper] = -1
+        if chance.random() < 0.3:
+            yield Instruction("pass", values={"minute": chance.random() < 0.5})
+        yield chance.choice((self._forget, self._forget, self._restart))()
+        self._closed = False
+        yield self._sent("guard")
+        for _ in range(chance.randint(1, 4)):
+            yield self._sent(self._chosen({"issue": 3, "order": 3, "cancel": 1, "drain": 1, "follow up": 1, "poll": 1}))
+        yield Instruction("run", sleeper, {"rounds": TO_ITS_END})
+        for _ in range(chance.randint(0, 3)):
+            yield self._sent(self._chosen({"issue": 1, "order": 1, "drain": 1}))
+
+    def _sent(self, kind: str, rounds: int = TO_ITS_END) -> Instruction:
+        """Somebody new, for this."""
+        number = self._history.next_number
+        return Instruction("start", number, {"kind": kind, "rounds": rounds, **self._values(kind)})
+
+    def _by_chance(self) -> Instruction:
         possible = {verb: self._weight(verb, weight) for verb, weight in WEIGHTS.items()}
         verb = self._chosen({verb: weight for verb, weight in possible.items() if weight and self._is_possible(verb)})
         instruction: Instruction = getattr(self, f"_{verb}")()
@@ -187,14 +231,15 @@ class Planner:
         self._closed = True
         copies = range(len(self._history.copies))
         copy = self._chance.choice(copies) if copies and self._chance.random() < 0.7 else None
-        lanes = None
-        if self._profile.shards and self._chance.random() < 0.7:
-            lanes = [self._chance.randrange(self._history.shop.lanes)]
-        return Instruction("forget", values={"copy": copy, "lanes": lanes})
+        return Instruction("forget", values={"copy": copy, "lanes": self._server()})
 
     def _restart(self) -> Instruction:
         self._closed = True
-        return Instruction("restart")
+        return Instruction("restart", values={"lanes": self._server()})
+
+    def _server(self) -> list[int] | None:
+        """The lanes of the server that fails; None for all lanes."""
+        return [self._chance.randrange(self._history.shop.lanes)] if self._profile.shards else None
 
     # -- what is possible, and how likely
 
@@ -242,6 +287,11 @@ class Planner:
             wanted = chance.sample(range(1, 1 + len(shop.products)), chance.randint(1, len(shop.products)))
             quantities = {product: chance.choice((1, 1, 2)) for product in sorted(wanted)}
             return {**client, "quantities": quantities, "redeem": chance.choice((False, False, True))}
+        if kind in ("issue to a crowd", "order in a crowd"):
+            users = [1 + chance.randrange(len(shop.balances)) for _ in range(chance.randint(2, 4))]
+            products, coupons = len(shop.products), len(shop.coupons)
+            what = {"product": 1 + chance.randrange(products), "coupon": 1 + chance.randrange(coupons)}
+            return {**what, "users": users, "key": key}
         if kind == "charge":
             return {**client, "amount": chance.choice((100, 200))}
         if kind == "cancel":

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.outcomes import Issued, Refused, RequestState, Submitted
 
-REQUEST_ID = re.compile(r"(\d+)\.(\d+)\.(\d+)\.([co][0-9a-f]+)")
+REQUEST_ID = re.compile(r"\d+\.\d+\.\d+\.[co][0-9A-Za-z_-]+")
 NEVER = -1
 
 
@@ -62,7 +62,8 @@ class Record:
     closed_before: set[str] = field(default_factory=set)
     """Request ids whose order the ledger had closed, under the same idempotency key, before they were decided."""
     forgettings: list[Forgetting] = field(default_factory=list)
-    unanswered_deliveries: int = 0
+    left_behind: list[frozenset[int]] = field(default_factory=list)
+    """Pairs of lanes: one that was rebuilt, and one whose outbox could not be emptied before."""
 
     def begin(self, kind: str, user_id: int, target: Any, key: str | None) -> Ask:
         """A client asks."""

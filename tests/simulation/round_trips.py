@@ -6,6 +6,7 @@ replaced while a simulation runs. Whoever is not an actor talks to the stores as
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
@@ -78,8 +79,14 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         if actor is None:
             return send_all(pipeline, raise_on_error)
         sent = "; ".join(_label(names, command[0]) for command in pipeline.command_stack[:3])
+
+        def perform() -> Any:
+            replies = send_all(pipeline, raise_on_error)
+            listener.heard(replies)
+            return replies
+
         clock.advance(ROUND_TRIP_SECONDS)
-        return actor.redis_round_trip(f"[{sent}]"[:LABEL_CHARACTERS], lambda: send_all(pipeline, raise_on_error))
+        return actor.redis_round_trip(f"[{sent}]"[:LABEL_CHARACTERS], perform)
 
     def wait_for(
         connection: psycopg.Connection[Any], steps: Generator[Any, Any, Any], *others: Any, **options: Any
@@ -98,6 +105,7 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         mock.patch.object(ThreadPoolExecutor, "submit", _at_once),
         mock.patch.object(time, "sleep", lambda seconds: clock.advance(seconds) if acting() else sleep(seconds)),
         mock.patch.object(time, "monotonic", lambda: clock.now if acting() else monotonic()),
+        mock.patch.object(os, "urandom", chance.randbytes),
         mock.patch.object(uuid, "uuid1", lambda: uuid.UUID(bytes=chance.randbytes(16))),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):

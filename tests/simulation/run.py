@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.simulation.checks import Judge
 from tests.simulation.history import History, Line
 from tests.simulation.plan import PROFILES, Instruction, Profile
+from tests.simulation.record import Record
 from tests.simulation.shrinking import shrunk
 from tests.simulation.stores import Stores
 
@@ -25,6 +27,8 @@ class Verdict:
 
     history: History
     violations: tuple[str, ...]
+    known: tuple[str, ...] = ()
+    """Names of known faults that were met."""
 
     @property
     def command(self) -> str:
@@ -45,6 +49,7 @@ class Summary:
     failed: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
         """Count one more."""
@@ -52,14 +57,16 @@ class Summary:
         self.histories[profile] += 1
         self.failed[profile] += bool(verdict.violations)
         self.events.update(verdict.history.counts)
+        self.known.update(set(verdict.known))
         self.violations.update({violation.split(":")[0] for violation in verdict.violations})
 
     def __str__(self) -> str:
         rows = [("histories", ""), *self.histories.items(), ("", ""), ("what happened in them", "")]
         rows += sorted(self.events.items(), key=lambda row: -row[1])
+        rows += [("", ""), ("known faults that were met", ""), *self.known.items()] if self.known else []
         rows += [("", ""), ("histories with something off", str(sum(self.failed.values())))]
         rows += [(f"  {name}", count) for name, count in self.violations.most_common()]
-        return "\n".join(f"{name:48s} {count:>10}" for name, count in rows)
+        return "\n".join(f"{name:72s} {count:>10}" for name, count in rows)
 
 
 def profile_of(seed: int, name: str | None = None) -> Profile:
@@ -77,13 +84,13 @@ def play(
     say: Callable[[Line], None] | None = None,
 ) -> Verdict:
     """Play the history of this seed, or the one of a given plan, and judge it."""
-    with _quiet_engine():
-        history = History(stores, seed, profile, plan, say=say)
+    history = History(stores, seed, profile, plan, say=say)
+    with _heard_by(_Log(history.record)):
         history.play()
         judge = Judge(history)
         violations = tuple(judge.violations())
         history.counts.update(judge.outcomes())
-        return Verdict(history, violations)
+        return Verdict(history, violations, tuple(judge.known))
 
 
 def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) -> Iterator[Verdict]:
@@ -105,12 +112,28 @@ def minimal(stores: Stores, verdict: Verdict, most_tries: int = 600) -> Verdict:
     return play(stores, history.seed, history.profile, best)
 
 
+class _Log(logging.Handler):
+    """Takes what the engine says when actors die, which would fill pages, and remembers what the judge has to know."""
+
+    LEFT_BEHIND = re.compile(r"lane (\d+) is rebuilt without what waits in lane (\d+)")
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self._record = record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = self.LEFT_BEHIND.search(record.getMessage())
+        if found:
+            self._record.left_behind.append(frozenset(int(lane) for lane in found.groups()))
+
+
 @contextmanager
-def _quiet_engine() -> Iterator[None]:
-    """What the engine says when actors die is what it should say; a thousand histories of it help nobody."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+def _heard_by(log: _Log) -> Iterator[None]:
+    """While this lasts nobody else hears what the engine says."""
+    logger = logging.getLogger("engine")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [log], False
     try:
         yield
     finally:
-        logging.disable(before)
+        logger.handlers, logger.propagate = before

@@ -40,7 +40,7 @@ class Hold:
 
     @property
     def lines_text(self) -> str:
-        return " ".join(f"{product}:{quantity}:{price}" for product, quantity, price in self.lines)
+        return ",".join(f"{product}:{quantity}:{price}" for product, quantity, price in self.lines)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class StockGate:
 
     def _taken(self, ask: Reserve) -> Answer:
         lines = tuple((each, count, self.products[each].price) for each, count in ask.quantities.items())
-        hold = Hold("held", lines=lines, keep=ask.keep, listed=True, order_lane="0")
+        hold = Hold("held", lines=lines, keep=ask.keep, listed=True, order_lane="0" if ask.append else "1")
         ring = 0
         if ask.append:
             self.last_number += 1

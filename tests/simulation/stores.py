@@ -1,4 +1,4 @@
-"""The real stores of a simulation: emptied cheaply, copied, put back as they were, moved to "another server"."""
+"""The real stores of a simulation: emptied cheaply, copied, put back as they were, moved to other servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.flow.bell import Bell
 from engine.gate import keys, scripts
 from engine.gate.gate import Gate
 from engine.ledger.schema import migrate
-from tests.simulation.doctored import CLOCK, scripts_on_simulated_time
+from tests.simulation.doctored import CLOCK, SERVER, scripts_in_a_simulated_world
 
 DATABASE = "seonchak_simulation"
 LEDGER_CONNECTIONS = 24
@@ -97,7 +97,7 @@ class Stores:
             stores._emptying = _emptying_statements(monitor)
             stores._warm_up()
             try:
-                with scripts_on_simulated_time():
+                with scripts_in_a_simulated_world():
                     yield stores
             finally:
                 raw.flushdb()
@@ -149,7 +149,8 @@ class Stores:
         wanted = None if lanes is None else tuple(f"{{{lane}}}".encode() for lane in lanes)
 
         def concerned(name: bytes) -> bool:
-            return name != CLOCK.encode() and (wanted is None or any(tag in name for tag in wanted))
+            ours = not name.startswith((CLOCK.encode(), SERVER.encode()))
+            return ours and (wanted is None or any(tag in name for tag in wanted))
 
         with self.raw.pipeline(transaction=False) as pipeline:
             for name in self.raw.scan_iter(count=1000):
@@ -160,13 +161,9 @@ class Stores:
                     pipeline.restore(name, ttl, value)
             pipeline.execute()
 
-    def promote_another_server(self) -> None:
-        """What is behind the address is another server from now on, with the same data: its replication id is new."""
-        with self.raw.pipeline(transaction=True) as pipeline:
-            # Port 1 answers nobody, and the server is a primary again before it has tried.
-            pipeline.execute_command("REPLICAOF", "127.0.0.1", "1")
-            pipeline.execute_command("REPLICAOF", "NO", "ONE")
-            pipeline.execute()
+    def fail_over(self, server: int, lanes: Iterable[int]) -> None:
+        """From now on these lanes are on the server of this number; it has what was there before."""
+        self.raw.mset({f"{SERVER}:{keys.lane(lane)}": f"{server:040x}" for lane in lanes})
 
     def pass_time(self, lanes: int, seconds: float, *, claims: bool) -> None:
         """Let the clock of Redis go on; bells and leases run out, and with ``claims`` those of follow-ups, too."""

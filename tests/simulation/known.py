@@ -1,0 +1,54 @@
+"""Faults that are known and wait to be mended: met again, they are counted and do not make a history fail.
+
+Whoever mends one takes it out of here; then every history that meets it fails again, and the fault stays mended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.simulation.record import Record, nonce_of
+
+
+@dataclass(frozen=True)
+class Known:
+    """One fault: its name in the summary, and whether something that is off is nothing but this."""
+
+    name: str
+    is_met: Callable[[Record, str, str], bool]
+    """Told of the record, of what is off and of the request that it is about ('' for none)."""
+
+
+def _decided_again(record: Record, violation: str, request_id: str) -> bool:
+    """An order that Redis forgot was shown FAILED; its key was used again, and the order of that is shown for both."""
+    again = [each for each in record.decided_at if nonce_of(each) == nonce_of(request_id) and each != request_id]
+    return violation.startswith("what was told") and "was shown FAILED (TEMPORARY_ERROR)" in violation and bool(again)
+
+
+def _counter_came_back(record: Record, violation: str, _: str) -> bool:
+    """Redis came back with decisions that it had forgotten before; they are dropped, and the lane counts on from them.
+
+    Until its next decision is recorded the audit misses them.
+    """
+    said = re.search(r"every decision waits in its outbox or is in the ledger: .* none waiting", violation)
+    return said is not None and any(each.since >= 0 for each in record.forgettings)
+
+
+def _left_behind(record: Record, violation: str, request_id: str) -> bool:
+    """A rebuild that could not empty another lane's outbox went on without: orders in there lose what this lane held."""
+    lanes = record.lanes_of.get(request_id, frozenset())
+    return violation.startswith("what was accepted") and any(pair <= lanes for pair in record.left_behind)
+
+
+KNOWN = (
+    Known("an order shown FAILED is COMPLETED once its key is used again", _decided_again),
+    Known("the audit misses decisions that came back and were dropped", _counter_came_back),
+    Known("a rebuild went on without the orders of an outbox that it could not empty", _left_behind),
+)
+
+
+def known_fault(record: Record, violation: str, request_id: str) -> str | None:
+    """The name of the fault that this is, if it is one that is known."""
+    return next((each.name for each in KNOWN if each.is_met(record, violation, request_id)), None)
