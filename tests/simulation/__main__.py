@@ -19,8 +19,9 @@ from pathlib import Path
 from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey
+from tests.simulation.controls import CONTROLS, HARMLESS
 from tests.simulation.plan import PROFILES
-from tests.simulation.run import Summary, minimal, play, profile_of
+from tests.simulation.run import Summary, first_found, minimal, play, profile_of
 from tests.simulation.stores import Stores
 
 PROGRESS_SECONDS = 2.0
@@ -30,6 +31,8 @@ MOST_FAILURES_PRINTED = 3
 def main(arguments: list[str]) -> int:
     """Play; the exit code."""
     options = _options(arguments)
+    if options.controls:
+        return _table_of_controls()
     summary, printed = Summary(), 0
     with private_stores() as stores:
         began = told = time.monotonic()
@@ -46,6 +49,20 @@ def main(arguments: list[str]) -> int:
                 print(line, end="", file=sys.stderr, flush=True)
         print("\r", summary, f"\n{time.monotonic() - began:.1f} s", sep="")
     return 1 if summary.violations else 0
+
+
+def _table_of_controls() -> int:
+    """Switch every guard off once; 1 when one is not missed."""
+    missed = 0
+    print(f"{'guard that is switched off':50s} {'histories':>9s}  caught by")
+    with private_stores() as stores:
+        for control in (*CONTROLS, *HARMLESS):
+            with control.off(stores):
+                found, histories = first_found(stores, control.profile, control.within)
+            caught = sorted({violation.split(":")[0] for violation in found.violations}) if found else ["nothing"]
+            missed += (found is None) != (control in HARMLESS)
+            print(f"{control.guard:50s} {histories:9d}  {', '.join(caught)}", flush=True)
+    return 1 if missed else 0
 
 
 @contextmanager
@@ -77,6 +94,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--profile", choices=sorted(PROFILES), help="only histories of this family (default: a mixture)")
     parser.add_argument("--verbose", action="store_true", help="print every step as it happens")
     parser.add_argument("--minimal", action="store_true", help="shorten the histories that fail before printing them")
+    parser.add_argument("--controls", action="store_true", help="switch off one guard at a time and see what finds it")
     return parser.parse_args(arguments)
 
 

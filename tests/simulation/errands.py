@@ -8,9 +8,8 @@ from typing import Any
 
 from engine.context import Engine
 from engine.errors import EngineError
-from engine.flow import followups
+from engine.flow import followups, holds
 from engine.flow.drain import drain
-from engine.flow.holds import sweep_holds
 from engine.flow.requests import request_state
 from engine.gate.coupons import IssueAsk, lane_of_coupon
 from engine.gate.stock import lane_of_product
@@ -158,7 +157,7 @@ def guard(errand: Errand) -> None:
 def sweep(errand: Errand) -> None:
     """End overdue holds."""
     for lane in range(errand.engine.gate.lanes):
-        sweep_holds(errand.engine, lane)
+        holds.sweep_holds(errand.engine, lane)
 
 
 def publish(errand: Errand) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 from engine.context import Engine
 from engine.errors import BrokenContract, EngineError, LaneCountMismatch
-from engine.flow import followups
+from engine.flow import followups, holds
 from engine.flow.drain import drain
-from engine.flow.holds import sweep_holds
 from engine.gate import keys
 from engine.shop import coupon_offers, product_offers
 from engine.upkeep.guard import Verdict, watch_lanes
@@ -348,7 +347,7 @@ class History:
                 )
                 drained = [drain(self.quiet, lane, linger_seconds=0) for lane in range(self.shop.lanes)]
                 for lane in range(self.shop.lanes):
-                    sweep_holds(self.quiet, lane)
+                    holds.sweep_holds(self.quiet, lane)
                 report = followups.work_off(self.quiet)
             except EngineError as error:
                 self.faults.append(f"the engine does not come to rest: {type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.upkeep.auditing.findings import CheckName
 from tests.simulation.record import Record, nonce_of
 
 
@@ -32,8 +33,8 @@ def _counter_came_back(record: Record, violation: str, _: str) -> bool:
 
     Until its next decision is recorded the audit misses them.
     """
-    said = re.search(r"every decision waits in its outbox or is in the ledger: .* none waiting", violation)
-    return said is not None and any(each.since >= 0 for each in record.forgettings)
+    said = violation.startswith(f"audited: {CheckName.DECISIONS}") and violation.endswith("none waiting")
+    return said and any(each.since >= 0 for each in record.forgettings)
 
 
 def _left_behind(record: Record, violation: str, request_id: str) -> bool:
@@ -42,9 +43,27 @@ def _left_behind(record: Record, violation: str, request_id: str) -> bool:
     return violation.startswith("what was accepted") and any(pair <= lanes for pair in record.left_behind)
 
 
+def _return_forgotten(record: Record, violation: str, _: str) -> bool:
+    """Redis came back without units that it had put back on sale for a cancelled order, and with every decision.
+
+    It is approved, the follow-up is done, and nobody puts the units back again.
+    """
+    said = re.fullmatch(
+        r"gate of products: product (\d+): the gate says \{(.*), 'available': '(\d+)'\}, "
+        r"the ledger \{(.*), 'available': '(\d+)'\}",
+        violation,
+    )
+    if said is None:
+        return violation.startswith(f"audited: {CheckName.STOCK}") and bool(record.cancelled_units)
+    missing = int(said[5]) - int(said[3])
+    came_back = any(each.since >= 0 for each in record.forgettings)
+    return came_back and said[2] == said[4] and 0 < missing <= record.cancelled_units[int(said[1])]
+
+
 KNOWN = (
     Known("an order shown FAILED is COMPLETED once its key is used again", _decided_again),
     Known("the audit misses decisions that came back and were dropped", _counter_came_back),
+    Known("returned units were forgotten, and nothing else", _return_forgotten),
     Known("a rebuild went on without the orders of an outbox that it could not empty", _left_behind),
 )
 

@@ -20,6 +20,8 @@ STEPS = (10, 32)
 MOST_ACTORS = 7
 MOST_FORGETTINGS = 2
 TO_ITS_END = 10_000
+FALLS_ASLEEP_AFTER = (1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 11, 14, 18, 25)
+"""Round trips of a sleeper: most of what is decided on what was read is read in the first few."""
 STRICTNESS = 0.85
 """How often a history that tells of a sleeper keeps to that, rather than that something happens by chance."""
 
@@ -30,7 +32,7 @@ class Profile:
 
     name: str
     lanes: tuple[int, ...] = (1,)
-    stories: float = 0.5
+    stories: float = 0.7
     """How many of the histories tell of a sleeper; the others are made by pure chance."""
     shards: bool = False
     """Whether every lane is on a server of its own, which fails and forgets alone."""
@@ -79,7 +81,7 @@ ERRANDS = {
     "publish": 2,
     "follow up": 3,
 }
-SLEEPERS = {"drain": 5, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "cancel": 1, "add stock": 1}
+SLEEPERS = {"drain": 6, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "poll": 1, "add stock": 1}
 CLIENTS = ("issue", "issue to a crowd", "order", "order in a crowd", "poll", "charge", "cancel", "add quantity", "add stock", "offer coupon", "offer product")
 
 
@@ -152,19 +154,23 @@ class Planner:
         By pure chance all that comes together once in a hundred histories, and it is what most faults take.
         """
         chance = self._chance
-        for _ in range(chance.randint(2, 5)):
+        for _ in range(chance.randint(1, 4)):
             yield self._sent(self._chosen({"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}))
             if chance.random() < 0.2:
                 yield Instruction("copy")
         kind = self._chosen(SLEEPERS)
         if kind == "guard":
             yield self._forget() if chance.random() < 0.6 else self._restart()
+        elif kind == "drain":
+            yield self._sent(chance.choice(("issue", "order")))
         sleeper = self._history.next_number
-        yield self._sent(kind, chance.randint(1, 20))
+        yield self._sent(kind, chance.choice(FALLS_ASLEEP_AFTER))
         self._asleep[sleeper] = -1
         if chance.random() < 0.3:
             yield Instruction("pass", values={"minute": chance.random() < 0.5})
         yield chance.choice((self._forget, self._forget, self._restart))()
+        if chance.random() < 0.4:
+            yield self._sent(chance.choice(("issue", "order")))
         self._closed = False
         yield self._sent("guard")
         for _ in range(chance.randint(1, 4)):
@@ -299,7 +305,10 @@ class Planner:
         if kind == "poll":
             return {"place": chance.randrange(8), "polls": chance.choice((1, 2))}
         if kind == "drain":
-            return {"lane": chance.randrange(shop.lanes), "linger": chance.choice((0.0, 0.0, 0.6))}
+            decided = list(self._history.record.lanes_of.values())
+            busy = [lane for lanes in decided[-3:] for lane in sorted(lanes)] or [0]
+            lane = chance.choice((chance.randrange(shop.lanes), *busy))
+            return {"lane": lane, "linger": chance.choice((0.0, 0.0, 0.6))}
         return self._offer(kind)
 
     def _offer(self, kind: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,8 @@ class Record:
     closed_before: set[str] = field(default_factory=set)
     """Request ids whose order the ledger had closed, under the same idempotency key, before they were decided."""
     forgettings: list[Forgetting] = field(default_factory=list)
+    cancelled_units: Counter[int] = field(default_factory=Counter)
+    """By product, the units of orders that were cancelled in the end."""
     left_behind: list[frozenset[int]] = field(default_factory=list)
     """Pairs of lanes: one that was rebuilt, and one whose outbox could not be emptied before."""
 

@@ -99,6 +99,14 @@ def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) 
         yield play(stores, seed, profile_of(seed, profile))
 
 
+def first_found(stores: Stores, profile: str, most: int) -> tuple[Verdict | None, int]:
+    """The first history of this profile with something off, and how many it took; None when there is none among so many."""
+    for number, verdict in enumerate(play_many(stores, range(1, most + 1), profile), 1):
+        if verdict.violations:
+            return verdict, number
+    return None, most
+
+
 def minimal(stores: Stores, verdict: Verdict, most_tries: int = 600) -> Verdict:
     """A history as short as can be that fails in the first of the ways in which this one does."""
     history = verdict.history
