@@ -91,7 +91,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--histories", type=int, default=500, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the first one; the others count on (default: 1)")
-    parser.add_argument("--profile", choices=sorted(PROFILES), help="only histories of this family (default: a mixture)")
+    parser.add_argument(
+        "--profile", choices=sorted(PROFILES), help="only histories of this family (default: a mixture)"
+    )
     parser.add_argument("--verbose", action="store_true", help="print every step as it happens")
     parser.add_argument("--minimal", action="store_true", help="shorten the histories that fail before printing them")
     parser.add_argument("--controls", action="store_true", help="switch off one guard at a time and see what finds it")

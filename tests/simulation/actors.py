@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import redis.exceptions
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
 
@@ -145,7 +145,7 @@ class Actor:
         _USERS[id(connection)] = self
         self._sessions[id(connection)] = connection
         fault = self._pause(label)
-        if self.crashed or self._cut or fault is not None and fault is not Fault.ANSWER_LOST:
+        if self.crashed or self._cut or fault in (Fault.UNREACHABLE, Fault.DELAYED):
             steps.close()
             self._end_session(connection)
             raise psycopg.OperationalError("the simulation ended the session")
@@ -203,7 +203,7 @@ def _roll_back(connection: psycopg.Connection[Any]) -> None:
         connection.pgconn.exec_(b"ROLLBACK")
 
 
-class ActorGreenlet(greenlet):
+class ActorGreenlet(greenlet):  # type: ignore[misc]
     """The greenlet of an actor."""
 
     def __init__(self, actor: Actor) -> None:

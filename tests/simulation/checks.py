@@ -18,7 +18,7 @@ from tests.simulation.history import History
 from tests.simulation.known import known_fault
 from tests.simulation.record import REQUEST_ID, Ask, Record, nonce_of
 
-AUDITED_EVERY = 5
+AUDITED_EVERY = 20
 BUSINESS_FAILURES = (Refusal.USER_NOT_FOUND, Refusal.INSUFFICIENT_BALANCE, Refusal.COUPON_NOT_USABLE)
 """How an order that was accepted may end without anything having gone wrong."""
 
@@ -83,7 +83,9 @@ class Judge:
         """How what was accepted ended, and how often lanes were opened anew: for the statistics. After violations()."""
         counts = Counter(f"{_kind(each)} {_short(state)}" for each, state in self._final.items())
         counts["orders cancelled"] = sum(order["status"] == "CANCELLED" for order in self._orders)
-        counts["epochs begun"] = self._history.stores.rows("SELECT sum(epoch - 1) AS begun FROM lane_progress")[0]["begun"]
+        counts["epochs begun"] = self._history.stores.rows("SELECT sum(epoch - 1) AS begun FROM lane_progress")[0][
+            "begun"
+        ]
         return counts
 
     # -- promises to clients
@@ -120,7 +122,11 @@ class Judge:
                     yield f"{request_id} of user {user_id} is recorded, and everybody who asked was refused"
                 unheard[kind, user_id] -= 1
         for ask in self._record.asks:
-            if isinstance(ask.answer, Refused) and ask.kind == "issue" and not self._record.forgot_after(ask.ended or 0):
+            if (
+                isinstance(ask.answer, Refused)
+                and ask.kind == "issue"
+                and not self._record.forgot_after(ask.ended or 0)
+            ):
                 yield from self._lie(ask, ask.answer)
 
     def _lie(self, ask: Ask, answer: Refused) -> Iterator[str]:
@@ -213,7 +219,8 @@ class Judge:
                 sold[item["product_id"]] += item["quantity"]
         for product_id, product in self._products.items():
             if product["supplied"] != product["stock"] + sold[product_id] or product["stock"] < 0:
-                yield f"product {product_id}: {product['supplied']} came in, {sold[product_id]} sold, {product['stock']} left"
+                came, left = product["supplied"], product["stock"]
+                yield f"product {product_id}: {came} came in, {sold[product_id]} sold, {left} left"
         for row in self._history.stores.rows("SELECT lane, epoch, number, error FROM quarantined_outcomes"):
             yield f"lane {row['lane']} put {row['epoch']}-{row['number']} into quarantine: {row['error'][:200]!r}"
 
@@ -282,7 +289,7 @@ class Judge:
         for row in rows("SELECT * FROM order_followups WHERE kind NOT LIKE '%%DATA_PLATFORM' AND status <> 'DONE'"):
             yield f"{row['kind']} of order {row['order_id']} is {row['status']}"
         counted = {row["product_id"]: int(row["sum"]) for row in rows(_STATISTICS)}
-        sold: Counter[int] = Counter({product_id: 0 for product_id in counted})
+        sold: Counter[int] = Counter(dict.fromkeys(counted, 0))
         standing = {row["id"] for row in self._orders if row["status"] == "COMPLETED"}
         for item in self._items:
             sold[item["product_id"]] += item["quantity"] if item["order_id"] in standing else 0
@@ -297,7 +304,6 @@ class Judge:
         )
         if told != expected:
             yield f"the history tells {dict(told)} instead of {dict(expected)}"
-
 
     def _audited(self) -> Iterator[str]:
         """The engine's own audit has nothing to say either; it takes as long as all the rest, so not every time."""

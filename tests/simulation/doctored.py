@@ -24,7 +24,7 @@ _CLOCK = f"""(function()
 end)()"""
 SERVER = "simulated-server"
 """The keys ``<this>:<lane key>`` hold the replication id of the server that a lane is on."""
-_SERVER = re.compile(r"string\.match\(redis\.call\('INFO', '\w+'\), '\w+:\(%x\+\)'\)")
+_SERVER = re.compile(r"string\.match\(redis\.call\('INFO', '\w+'\), '[^']*'\)")
 
 
 @contextmanager

@@ -11,27 +11,17 @@ from typing import Any
 
 from engine.context import Engine
 from engine.errors import BrokenContract, EngineError, LaneCountMismatch
-from engine.flow import followups, holds
-from engine.flow.drain import drain
-from engine.gate import keys
-from engine.shop import coupon_offers, product_offers
-from engine.upkeep.guard import Verdict, watch_lanes
-from tests.simulation.actors import Actor, arrive
+from tests.simulation.actors import Actor, Fault, arrive
+from tests.simulation.beginning_and_end import MINUTE, NoRest, come_to_rest, open_shop
 from tests.simulation.errands import ERRANDS, Errand
-from tests.simulation.plan import PROFILES, TO_ITS_END, Fault, Instruction, Planner, Profile, Shop, draw_shop
+from tests.simulation.plan import PROFILES, TO_ITS_END, Instruction, Profile, Shop, draw_shop
+from tests.simulation.planner import Planner
 from tests.simulation.record import NEVER, Record, nonce_of
 from tests.simulation.round_trips import Clock, Listener, stepwise
 from tests.simulation.stores import Copy, Stores
 
-OPENING_CHARGE = b"""
-    INSERT INTO balance_transactions (user_id, type, amount, balance_after, status)
-    VALUES (%s, 'CHARGE', %s, %s, 'COMPLETED')
-"""
-ROUNDS_TO_REST = 8
 FIVE_SECONDS = 5.0
 """Longer than a bell, a lease and a wait for a lock; shorter than anything else."""
-MINUTE = 60.0
-"""Longer than any hold, claim and session in a transaction."""
 MOST_ROUND_TRIPS = 600
 """Of one actor in one go: far more than any of them needs when it is not running in circles."""
 
@@ -116,27 +106,7 @@ class History:
         stores.empty()
         for lane in range(shop.lanes):
             self._fail_over([lane] if self.profile.shards else None)
-        execute = stores.monitor.execute
-        execute(b"BEGIN")
-        for total in shop.coupons:
-            execute(
-                b"INSERT INTO coupons (name, discount_amount, total_quantity, status) VALUES ('c', 100, %s, 'ACTIVE')",
-                [total],
-            )
-        for price, units in shop.products:
-            execute(
-                b"INSERT INTO products (name, price, stock, supplied, status) VALUES ('p', %s, %s, %s, 'ACTIVE')",
-                [price, units, units],
-            )
-        for user_id, balance in enumerate(shop.balances, 1):
-            if balance is not None:
-                execute(b"INSERT INTO accounts (user_id, balance) VALUES (%s, %s)", [user_id, balance])
-            if balance:
-                execute(OPENING_CHARGE, [user_id, balance, balance])
-        execute(b"COMMIT")
-        watch_lanes(self.quiet)
-        coupon_offers.publish_changes(self.quiet)
-        product_offers.publish_product_changes(self.quiet)
+        open_shop(stores, shop, self.quiet)
         self._tell("the shop", f"opens: {shop}")
 
     # -- one for each verb
@@ -337,29 +307,12 @@ class History:
     # -- the end
 
     def _come_to_rest(self) -> None:
-        """Guard, drains and all the others run, undisturbed, until none of them has anything to do."""
-        for round_number in range(ROUNDS_TO_REST):
-            self.stores.pass_time(self.shop.lanes, MINUTE, claims=True)
-            try:
-                found = watch_lanes(self.quiet)
-                published = coupon_offers.publish_changes(self.quiet) + product_offers.publish_product_changes(
-                    self.quiet
-                )
-                drained = [drain(self.quiet, lane, linger_seconds=0) for lane in range(self.shop.lanes)]
-                for lane in range(self.shop.lanes):
-                    holds.sweep_holds(self.quiet, lane)
-                report = followups.work_off(self.quiet)
-            except EngineError as error:
-                self.faults.append(f"the engine does not come to rest: {type(error).__name__}: {error}")
-                return
-            self._tell("the engine", f"comes to rest, round {round_number + 1}", {k: str(v) for k, v in found.items()})
-            busy = published + sum(each.batches for each in drained) + sum(report.done.values()) + self._holds()
-            if not busy and set(found.values()) == {Verdict.READY}:
-                return
-        self.faults.append("the engine does not come to rest")
-
-    def _holds(self) -> int:
-        return sum(int(self.stores.raw.zcard(keys.holds(lane))) for lane in range(self.shop.lanes))
+        try:
+            for number, found in enumerate(come_to_rest(self.stores, self.quiet), 1):
+                verdicts = {lane: str(verdict) for lane, verdict in found.items()}
+                self._tell("the engine", f"comes to rest, round {number}", verdicts)
+        except (EngineError, NoRest) as error:
+            self.faults.append(f"the engine does not come to rest: {type(error).__name__}: {error}")
 
     # -- writing down
 

@@ -38,7 +38,7 @@ def _counter_came_back(record: Record, violation: str, _: str) -> bool:
 
 
 def _left_behind(record: Record, violation: str, request_id: str) -> bool:
-    """A rebuild that could not empty another lane's outbox went on without: orders in there lose what this lane held."""
+    """A rebuild could not empty another lane's outbox and went on: orders in there lose what the rebuilt lane held."""
     lanes = record.lanes_of.get(request_id, frozenset())
     return violation.startswith("what was accepted") and any(pair <= lanes for pair in record.left_behind)
 

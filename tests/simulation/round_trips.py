@@ -45,14 +45,16 @@ class Clock:
 class Listener:
     """Who wants to know of every answer of Redis, the ones that its asker never hears included."""
 
-    heard: Callable[[object], None] = field(default=lambda reply: None)
+    heard: Callable[[object], None] = field(default=lambda _: None)
 
 
 @contextmanager
 def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
     """While this lasts, actors stop before every round trip, and chance comes from the seed."""
     names = _script_names()
-    send, send_all, wait = redis.Redis.execute_command, Pipeline.execute, psycopg.Connection.wait
+    send: Any = redis.Redis.execute_command
+    send_all: Any = Pipeline.execute
+    wait = psycopg.Connection.wait
     sleep, monotonic = time.sleep, time.monotonic
     chance = random.Random(seed)
     state = random.getstate()
@@ -98,15 +100,21 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         clock.advance(ROUND_TRIP_SECONDS)
         return actor.postgres_round_trip(label, connection, steps)
 
+    def simulated_monotonic() -> float:
+        return clock.now if acting() else monotonic()
+
+    def seeded_uuid() -> uuid.UUID:
+        return uuid.UUID(bytes=chance.randbytes(16))
+
     with (
         mock.patch.object(redis.Redis, "execute_command", execute_command),
         mock.patch.object(Pipeline, "execute", execute),
         mock.patch.object(psycopg.Connection, "wait", wait_for),
         mock.patch.object(ThreadPoolExecutor, "submit", _at_once),
         mock.patch.object(time, "sleep", lambda seconds: clock.advance(seconds) if acting() else sleep(seconds)),
-        mock.patch.object(time, "monotonic", lambda: clock.now if acting() else monotonic()),
+        mock.patch.object(time, "monotonic", simulated_monotonic),
         mock.patch.object(os, "urandom", chance.randbytes),
-        mock.patch.object(uuid, "uuid1", lambda: uuid.UUID(bytes=chance.randbytes(16))),
+        mock.patch.object(uuid, "uuid1", seeded_uuid),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):
         random.seed(seed)
@@ -153,7 +161,7 @@ def _label(names: dict[str, str], arguments: tuple[Any, ...]) -> str:
     return " ".join(words)[:LABEL_CHARACTERS]
 
 
-def _statement(connection: psycopg.Connection[Any], steps: Generator[Any, Any, Any]) -> str | None:
+def _statement(connection: psycopg.Connection[Any], steps: Any) -> str | None:
     """What psycopg is about to send; None for what is no step: nothing is sent, or the server does it by itself."""
     name = steps.gi_code.co_name
     idle = connection.pgconn.transaction_status == TransactionStatus.IDLE

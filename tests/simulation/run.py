@@ -17,7 +17,7 @@ from tests.simulation.record import Record
 from tests.simulation.shrinking import shrunk
 from tests.simulation.stores import Stores
 
-SHARES = {"one-lane": 5, "lanes": 3, "shards": 2}
+SHARES = {"one-lane": 4, "lanes": 2, "shards": 2, "remembering": 2}
 """How many histories of a mixture are of which profile."""
 
 
@@ -34,10 +34,15 @@ class Verdict:
     def command(self) -> str:
         """What plays it again."""
         history = self.history
-        return f"python -m tests.simulation --profile {history.profile.name} --seed {history.seed} --histories 1 --verbose"
+        return (
+            f"python -m tests.simulation --profile {history.profile.name} --seed {history.seed} --histories 1 --verbose"
+        )
 
     def __str__(self) -> str:
-        lines = [f"history {self.history.seed} of the profile {self.history.profile.name}:", *map(str, self.history.lines)]
+        lines = [
+            f"history {self.history.seed} of the profile {self.history.profile.name}:",
+            *map(str, self.history.lines),
+        ]
         return "\n".join([*lines, "", "what is off:", *(f"  - {each}" for each in self.violations), "", self.command])
 
 
@@ -61,8 +66,13 @@ class Summary:
         self.violations.update({violation.split(":")[0] for violation in verdict.violations})
 
     def __str__(self) -> str:
-        rows = [("histories", ""), *self.histories.items(), ("", ""), ("what happened in them", "")]
-        rows += sorted(self.events.items(), key=lambda row: -row[1])
+        rows: list[tuple[str, str | int]] = [
+            ("histories", ""),
+            *self.histories.items(),
+            ("", ""),
+            ("what happened in them", ""),
+        ]
+        rows += self.events.most_common()
         rows += [("", ""), ("known faults that were met", ""), *self.known.items()] if self.known else []
         rows += [("", ""), ("histories with something off", str(sum(self.failed.values())))]
         rows += [(f"  {name}", count) for name, count in self.violations.most_common()]
@@ -100,7 +110,7 @@ def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) 
 
 
 def first_found(stores: Stores, profile: str, most: int) -> tuple[Verdict | None, int]:
-    """The first history of this profile with something off, and how many it took; None when there is none among so many."""
+    """The first history of this profile with something off, and how many it took; None if none of so many has."""
     for number, verdict in enumerate(play_many(stores, range(1, most + 1), profile), 1):
         if verdict.violations:
             return verdict, number

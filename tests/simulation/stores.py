@@ -34,7 +34,7 @@ class SilentBell(Bell):
     def __init__(self) -> None:
         pass
 
-    def ring(self, lane: int) -> bool:
+    def ring(self, lane: int) -> bool:  # noqa: ARG002 - as the bell's
         return True
 
     def ring_for_followups(self) -> bool:

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engine.gate import keys
 from engine.gate.gate import Gate
@@ -58,9 +65,7 @@ class CouponGateMachine(RuleBasedStateMachine):
         window=st.sampled_from((("", ""),) * 5 + ((PAST_MS, FUTURE_MS), (FUTURE_MS, ""), ("", PAST_MS))),
         belief=EPOCHS,
     )
-    def publish(
-        self, coupon: int, version: int, status: str, total: int, window: tuple[str, str], belief: int
-    ) -> None:
+    def publish(self, coupon: int, version: int, status: str, total: int, window: tuple[str, str], belief: int) -> None:
         epoch, (starts, ends) = self.model.epoch + belief, window
         answer = self.driver.publish(coupon, total, status, starts, ends, version, epoch)
         assert answer == self.model.publish(coupon, Coupon(version, status, total, starts, ends), epoch)
@@ -139,7 +144,7 @@ def test_the_coupon_gate_is_its_model(machine: type[CouponGateMachine]) -> None:
     [
         ("issue_coupon", r"coupon\.issued >= coupon\.total", "coupon.issued > coupon.total"),
         ("issue_coupon", r"'\.' \.\. nonce then", "nonce then"),
-        ("issue_coupon", r"state\[1\] ~= '1' or .*?\) then", "state[1] ~= '1' then"),
+        ("issue_coupon", r"state\[1\] ~= '1' or [^\n]* then", "state[1] ~= '1' then"),
         ("issue_coupon", r"backlog >= backlog_limit", "backlog > backlog_limit"),
         ("publish_coupon", r"tonumber\(known\[1\]\) >= tonumber\(version\)", "tonumber(known[1]) > tonumber(version)"),
         ("open_lane", r"known\[2\] and tonumber\(known\[2\]\) > tonumber\(last_number\)", "false"),

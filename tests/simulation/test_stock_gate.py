@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engine.context import Engine
 from engine.gate import keys
@@ -17,7 +24,9 @@ from tests.simulation.examples import machine_settings
 from tests.simulation.stock_gate_model import Answer, Product, Reserve, StockGate
 
 PRODUCTS = st.integers(1, 3)
-QUANTITIES = st.dictionaries(PRODUCTS, st.integers(1, 2), min_size=1, max_size=3).map(lambda it: dict(sorted(it.items())))
+QUANTITIES = st.dictionaries(PRODUCTS, st.integers(1, 2), min_size=1, max_size=3).map(
+    lambda it: dict(sorted(it.items()))
+)
 NONCES = tuple("o" + letter * 44 for letter in "ab")
 PAST_MS, FUTURE_MS = 1, 4_000_000_000_000
 
@@ -49,7 +58,7 @@ class StockGateMachine(RuleBasedStateMachine):
         known = self.model.products.get(product)
         supplied = more + (known.supplied if known else 0)
         script_keys = [LANE, keys.sku(0, product)]
-        terms = [version, f"p{version}", price, status, supplied]
+        terms: list[str | int] = [version, f"p{version}", price, status, supplied]
         answer = self.engine.gate.run("publish_product", script_keys, [self.model.epoch, *terms])
         assert answer == self.model.publish(product, Product(version, f"p{version}", price, status, supplied, 0))
 
@@ -64,7 +73,12 @@ class StockGateMachine(RuleBasedStateMachine):
     def reserve(
         self, nonce: str, quantities: dict[int, int], keep: bool, append: bool, limit: int, earlier: str | int
     ) -> None:
-        changes = {"keep": KEEP_MS if keep else 0, "append": int(append), "limit": limit, "deadline": earlier}
+        changes: dict[str, Any] = {
+            "keep": KEEP_MS if keep else 0,
+            "append": int(append),
+            "limit": limit,
+            "deadline": earlier,
+        }
         answer = driver.reserve(self.engine, quantities, nonce, **changes)
         ask = Reserve(nonce, quantities, keep, append, limit, late=earlier == PAST_MS)
         assert _timeless(answer) == self.model.reserve(ask)

@@ -1,0 +1,76 @@
+"""Stories: what has to come together for most faults, and by pure chance would once in a hundred histories.
+
+A story only says what happens next when the planner asks; in between anything may happen by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from tests.simulation.plan import TO_ITS_END, Instruction
+
+if TYPE_CHECKING:
+    from tests.simulation.planner import Planner
+
+STOPS_AFTER = (1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 11, 14, 18, 25)
+"""Round trips: most of what is decided on what was read is read in the first few."""
+CUSTOMERS = {"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}
+SLEEPERS = {"drain": 6, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "poll": 1, "add stock": 1}
+INTERRUPTED = {"drain": 6, "follow up": 6, "order": 4, "charge": 2, "cancel": 2, "issue": 2, "sweep": 1, "publish": 1}
+AFTERWARDS = {"issue": 3, "order": 3, "cancel": 1, "drain": 1, "follow up": 1, "poll": 1}
+
+
+def sleeper(planner: Planner) -> Iterator[Instruction]:
+    """Somebody falls asleep in the middle of something, Redis forgets, everybody else goes on, the sleeper wakes."""
+    chance = planner.chance
+    for _ in range(chance.randint(1, 4)):
+        yield planner.sent(planner.chosen(CUSTOMERS))
+        if chance.random() < 0.2:
+            yield Instruction("copy")
+    kind = planner.chosen(SLEEPERS)
+    if kind == "guard":
+        yield planner.forget() if chance.random() < 0.6 else planner.restart()
+    elif kind == "drain":
+        yield planner.sent(chance.choice(("issue", "order")))
+    number = planner.history.next_number
+    yield planner.sent(kind, chance.choice(STOPS_AFTER))
+    planner.put_to_sleep(number)
+    if chance.random() < 0.3:
+        yield Instruction("pass", values={"minute": chance.random() < 0.5})
+    yield chance.choice((planner.forget, planner.forget, planner.restart))()
+    if chance.random() < 0.4:
+        yield planner.sent(chance.choice(("issue", "order")))
+    yield planner.sent("guard")
+    yield from _afterwards(planner, 4)
+    yield Instruction("run", number, {"rounds": TO_ITS_END})
+    yield from _afterwards(planner, 2)
+
+
+def interruption(planner: Planner) -> Iterator[Instruction]:
+    """Somebody dies in the middle of something, or does not hear what became of it, and it is done once more."""
+    chance = planner.chance
+    for kind in ("order", "order", "issue", "drain", "cancel", "order"):
+        if chance.random() < 0.7:
+            yield planner.sent(kind)
+    number = planner.history.next_number
+    begun = planner.sent(planner.chosen(INTERRUPTED), chance.choice(STOPS_AFTER))
+    yield begun
+    if chance.random() < 0.5:
+        yield Instruction("fault", number, {"fault": chance.choice(("ANSWER_LOST", "ANSWER_LOST", "DELAYED"))})
+    else:
+        yield Instruction("crash", number)
+    yield Instruction("pass", values={"minute": chance.random() < 0.8})
+    again = {**begun.values, "rounds": TO_ITS_END}
+    yield Instruction("start", planner.history.next_number, again)
+    if chance.random() < 0.5:
+        yield Instruction("arrive")
+    yield from _afterwards(planner, 3)
+
+
+def _afterwards(planner: Planner, most: int) -> Iterator[Instruction]:
+    for _ in range(planner.chance.randint(0, most)):
+        yield planner.sent(planner.chosen(AFTERWARDS))
+
+
+STORIES: Mapping[str, Callable[[Planner], Iterator[Instruction]]] = {"sleeper": sleeper, "interruption": interruption}
