@@ -46,7 +46,7 @@ class Control:
     guard: str
     off: Off
     profile: str = "one-lane"
-    within: int = 150
+    within: int = 500
 
 
 def _scripts(**edits: Edit) -> Off:
@@ -179,20 +179,19 @@ def _approving_what_is_behind(_: Stores) -> AbstractContextManager[object]:
 
 
 CONTROLS = (
-    Control("the unique request key", _without_unique_keys),
+    Control("the unique request key", _without_unique_keys, "remembering"),
     Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True)),
     Control("the token of a rebuild", _without_build_tokens),
     Control("an epoch begins on what was examined", _begun_on_any_examination),
     Control("the server check of issue_coupon.lua", _scripts(issue_coupon=SERVER_CHECK)),
-    Control("the server check of reserve_stock.lua", _scripts(reserve_stock=SERVER_CHECK)),
     Control("the deadline is arbitrated by the ledger", _holds_ended_by_the_clock),
     Control("one script decides and records", _issuing_in_two_steps, profile="remembering"),
-    Control("an entry leaves the outbox after its commit", _removed_before_the_commit),
-    Control("the outbox is asked before the ledger", _ledger_asked_first),
+    Control("an entry leaves the outbox after its commit", _removed_before_the_commit, "remembering"),
+    Control("the outbox is asked before the ledger", _ledger_asked_first, "remembering"),
     Control("what is behind the ledger is rebuilt", _approving_what_is_behind),
     Control("an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0)),
-    Control("a hold is given back once", _scripts(release_stock=RELEASED), profile="remembering", within=300),
-    Control("cancelled units come back once", _scripts(return_stock=RETURNED), profile="remembering", within=300),
+    Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering"),
+    Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering"),
     Control("a charge is answered once", _replaced(accounts, "answer_once", lambda *told: told[2]()), "remembering"),
 )
 

@@ -60,7 +60,13 @@ def _return_forgotten(record: Record, violation: str, _: str) -> bool:
     return came_back and said[2] == said[4] and 0 < missing <= record.cancelled_units[int(said[1])]
 
 
+def _key_without_its_body(_: Record, violation: str, __: str) -> bool:
+    """One server forgot what an idempotency key was first used with, another remembers the order of that."""
+    return re.match(r"order #\d+ ended with KeyError", violation) is not None
+
+
 KNOWN = (
+    Known("a key is used with another body, and only its first order is remembered", _key_without_its_body),
     Known("an order shown FAILED is COMPLETED once its key is used again", _decided_again),
     Known("the audit misses decisions that came back and were dropped", _counter_came_back),
     Known("returned units were forgotten, and nothing else", _return_forgotten),

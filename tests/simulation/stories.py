@@ -13,11 +13,14 @@ from tests.simulation.plan import TO_ITS_END, Instruction
 if TYPE_CHECKING:
     from tests.simulation.planner import Planner
 
-STOPS_AFTER = (1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 11, 14, 18, 25)
+STOPS_AFTER = (1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15, 18, 25)
 """Round trips: most of what is decided on what was read is read in the first few."""
+DRAIN_STOPS_AFTER = (3, 4, 4, 4, 4, 5, 7, 10, 12, 13, 14)
+"""A drain has its lease and rings no bell after three, knows the head of the outbox after four, has committed it after
+ten or so."""
 CUSTOMERS = {"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}
 SLEEPERS = {"drain": 6, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "poll": 1, "add stock": 1}
-INTERRUPTED = {"drain": 6, "follow up": 6, "order": 4, "charge": 2, "cancel": 2, "issue": 2, "sweep": 1, "publish": 1}
+INTERRUPTED = {"drain": 6, "follow up": 5, "order": 4, "charge": 2, "cancel": 2, "issue": 2, "poll": 2, "sweep": 1}
 AFTERWARDS = {"issue": 3, "order": 3, "cancel": 1, "drain": 1, "follow up": 1, "poll": 1}
 
 
@@ -28,18 +31,22 @@ def sleeper(planner: Planner) -> Iterator[Instruction]:
         yield planner.sent(planner.chosen(CUSTOMERS))
         if chance.random() < 0.2:
             yield Instruction("copy")
+    if chance.random() < 0.4:
+        yield Instruction("copy")
+        yield planner.sent(chance.choice(("issue", "order")))
+        yield planner.sent("drain")
     kind = planner.chosen(SLEEPERS)
     if kind == "guard":
         yield planner.forget() if chance.random() < 0.6 else planner.restart()
     elif kind == "drain":
         yield planner.sent(chance.choice(("issue", "order")))
     number = planner.history.next_number
-    yield planner.sent(kind, chance.choice(STOPS_AFTER))
+    yield planner.sent(kind, chance.choice(DRAIN_STOPS_AFTER if kind == "drain" else STOPS_AFTER))
     planner.put_to_sleep(number)
     if chance.random() < 0.3:
         yield Instruction("pass", values={"minute": chance.random() < 0.5})
     yield chance.choice((planner.forget, planner.forget, planner.restart))()
-    if chance.random() < 0.4:
+    if chance.random() < 0.5:
         yield planner.sent(chance.choice(("issue", "order")))
     yield planner.sent("guard")
     yield from _afterwards(planner, 4)
@@ -48,24 +55,34 @@ def sleeper(planner: Planner) -> Iterator[Instruction]:
 
 
 def interruption(planner: Planner) -> Iterator[Instruction]:
-    """Somebody dies in the middle of something, or does not hear what became of it, and it is done once more."""
+    """Somebody dies, sleeps, or does not hear what became of it, in the middle of something that is done once more."""
     chance = planner.chance
     for kind in ("order", "order", "issue", "drain", "cancel", "order"):
         if chance.random() < 0.7:
             yield planner.sent(kind)
+    kind = planner.chosen(INTERRUPTED)
+    if kind == "drain":
+        yield planner.sent("order")
     number = planner.history.next_number
-    begun = planner.sent(planner.chosen(INTERRUPTED), chance.choice(STOPS_AFTER))
+    stops_after = {"poll": (1, 2, 2, 3, 3), "drain": DRAIN_STOPS_AFTER}.get(kind, STOPS_AFTER)
+    begun = planner.sent(kind, chance.choice(stops_after))
     yield begun
-    if chance.random() < 0.5:
-        yield Instruction("fault", number, {"fault": chance.choice(("ANSWER_LOST", "ANSWER_LOST", "DELAYED"))})
-    else:
+    fate = chance.choice(("dies", "dies", "sleeps", "ANSWER_LOST", "ANSWER_LOST", "DELAYED"))
+    if kind == "poll":
+        fate = "sleeps"
+    if fate == "sleeps":
+        planner.put_to_sleep(number)
+    elif fate == "dies":
         yield Instruction("crash", number)
-    yield Instruction("pass", values={"minute": chance.random() < 0.8})
-    again = {**begun.values, "rounds": TO_ITS_END}
-    yield Instruction("start", planner.history.next_number, again)
-    if chance.random() < 0.5:
-        yield Instruction("arrive")
+    else:
+        yield Instruction("fault", number, {"fault": fate})
+    if chance.random() < 0.8:
+        yield Instruction("pass", values={"minute": chance.random() < 0.8})
+    again = planner.sent("drain") if kind == "poll" else begun
+    yield Instruction("start", planner.history.next_number, {**again.values, "rounds": TO_ITS_END})
+    yield Instruction("arrive")
     yield from _afterwards(planner, 3)
+    yield Instruction("run", number, {"rounds": TO_ITS_END})
 
 
 def _afterwards(planner: Planner, most: int) -> Iterator[Instruction]:
