@@ -26,8 +26,8 @@ end
 local lane_key, sku_key = KEYS[1], KEYS[2]
 local epoch, version, name, price, status, supplied = unpack(ARGV)
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

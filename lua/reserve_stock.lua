@@ -4,7 +4,7 @@
 -- and until when. In the order's last lane the hold and the outbox entry are one atomic step.
 --
 -- KEYS
---   1 sc:{n}:lane          hash    the lane's state (open, epoch, run_id, last_number, built_epoch)
+--   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
 --   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms
@@ -52,8 +52,8 @@ for i = 1, products do
   end
 end
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number', 'built_epoch')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number', 'built_epoch')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

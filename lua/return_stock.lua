@@ -28,8 +28,8 @@ for i = 3, #ARGV do
   end
 end
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

@@ -36,18 +36,18 @@ class LaneState:
     lane: int
     open: bool
     epoch: int | None
-    approved_run_id: str
+    approved_replid: str
     last_number: int | None
     lanes: int | None
     request_key: str
-    run_id: str
+    replid: str
     backlog: int
     head_age_ms: int | None
 
     @property
     def ready(self) -> bool:
         """Whether this lane decides: open, and on the server that the guard approved."""
-        return self.open and self.approved_run_id == self.run_id
+        return self.open and self.approved_replid == self.replid
 
 
 class Gate:
@@ -81,11 +81,11 @@ class Gate:
             lane=lane,
             open=reply[0] == "1",
             epoch=_number(reply[1]),
-            approved_run_id=reply[2],
+            approved_replid=reply[2],
             last_number=_number(reply[3]),
             lanes=_number(reply[4]),
             request_key=reply[5],
-            run_id=reply[6],
+            replid=reply[6],
             backlog=int(reply[7]),
             head_age_ms=_number(reply[8]),
         )

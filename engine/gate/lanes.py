@@ -10,11 +10,11 @@ from engine.gate.gate import Gate, unavailability_translated
 
 
 def open_lane(
-    gate: Gate, lane: int, *, epoch: int, run_id: str, last_number: int, request_key: str, rebuilt: bool
+    gate: Gate, lane: int, *, epoch: int, replid: str, last_number: int, request_key: str, rebuilt: bool
 ) -> None:
-    """Let a lane decide, on the server with this run id only. Raises GateUnavailable if another one answers."""
+    """Let a lane decide, on the server with this replication id only. Raises GateUnavailable if another one answers."""
     reply = gate.run(
-        "open_lane", [keys.lane(lane)], [epoch, run_id, last_number, gate.lanes, request_key, int(rebuilt)]
+        "open_lane", [keys.lane(lane)], [epoch, replid, last_number, gate.lanes, request_key, int(rebuilt)]
     )
     if reply[0] == "server_changed":
         raise GateUnavailable(f"the server of lane {lane} changed while the lane was being opened")

@@ -1,7 +1,7 @@
 """The guard: notices that Redis restarted, failed over or forgot, and decides between approving and rebuilding.
 
-A lane decides only on the server whose run id was approved for it; a restart or a failover changes the run id, so the
-gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look at the
+A lane decides only on the server whose replication id was approved for it. A restart and a promotion both change that
+id, so the gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look at the
 lane's counter and at the versions of what it offers. Behind the ledger means that decisions or publications were lost,
 and the lane is rebuilt; not behind means that nothing the ledger relies on was lost, and the lane goes on. Either way
 it goes on under a new epoch, so that a decision that was lost before it reached the ledger is told apart from one that
@@ -92,7 +92,7 @@ def _approve(engine: Engine, state: LaneState) -> None:
         engine.gate,
         state.lane,
         epoch=begun.epoch,
-        run_id=state.run_id,
+        replid=state.replid,
         last_number=begun.last_number,
         request_key=request_key,
         rebuilt=False,

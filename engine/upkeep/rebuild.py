@@ -63,7 +63,7 @@ def rebuild_lane(engine: Engine, state: LaneState) -> None:
         engine.gate,
         lane,
         epoch=begun.epoch,
-        run_id=state.run_id,
+        replid=state.replid,
         last_number=begun.last_number,
         request_key=request_key,
         rebuilt=True,

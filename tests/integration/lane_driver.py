@@ -27,8 +27,8 @@ class LaneDriver:
         return self.gate.client
 
     @property
-    def run_id(self) -> str:
-        return str(self.client.info("server")["run_id"])
+    def replid(self) -> str:
+        return str(self.client.info("replication")["master_replid"])
 
     @property
     def lane_key(self) -> str:
@@ -39,8 +39,8 @@ class LaneDriver:
         seconds, microseconds = self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, rebuilt: int = 1, run_id: str = "") -> list[Any]:
-        arguments: list[Argument] = [epoch, run_id or self.run_id, last_number, self.gate.lanes, REQUEST_KEY, rebuilt]
+    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, rebuilt: int = 1, replid: str = "") -> list[Any]:
+        arguments: list[Argument] = [epoch, replid or self.replid, last_number, self.gate.lanes, REQUEST_KEY, rebuilt]
         return self.gate.run("open_lane", [self.lane_key], arguments)
 
     def publish(

@@ -208,7 +208,7 @@ def test_a_restart_that_lost_nothing_is_approved_under_a_new_epoch(
     own_redis.stop()
     restarted = start_valkey(own_redis.directory, own_redis.port)
     try:
-        with pytest.raises(GateUnavailable):  # another run id: it decides nothing until the guard has looked
+        with pytest.raises(GateUnavailable):  # another replication id: it decides nothing until the guard has looked
             issue(engine, coupons[0], 51)
         assert watch_lanes(engine) == dict.fromkeys(range(lanes), Verdict.APPROVE)
         assert everything(engine) == before
@@ -289,11 +289,11 @@ def test_a_lane_is_opened_neither_under_an_old_epoch_nor_for_another_server(engi
     request_key = recorded_request_key(engine)
     assert state.epoch is not None
 
-    def reopen(epoch: int, run_id: str) -> None:
-        open_lane(engine.gate, 0, epoch=epoch, run_id=run_id, last_number=0, request_key=request_key, rebuilt=True)
+    def reopen(epoch: int, replid: str) -> None:
+        open_lane(engine.gate, 0, epoch=epoch, replid=replid, last_number=0, request_key=request_key, rebuilt=True)
 
     with pytest.raises(GateUnavailable):
-        reopen(state.epoch, state.run_id)
+        reopen(state.epoch, state.replid)
     with pytest.raises(GateUnavailable):
         reopen(state.epoch + 1, "0" * 40)
     assert engine.gate.inspect(0) == state

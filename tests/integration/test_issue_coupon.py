@@ -111,7 +111,7 @@ def test_an_answer_that_is_not_a_win_leaves_nothing_behind(lane: LaneDriver, sta
     user, nonce, coupon, epoch, backlog_limit = 2, "n2", COUPON, EPOCH, 10
     match status:
         case IssueStatus.LANE_NOT_READY:
-            lane.change_lane(run_id="0" * 40)
+            lane.change_lane(replid="0" * 40)
         case IssueStatus.STALE_EPOCH:
             epoch = EPOCH + 1
         case IssueStatus.NOT_FOUND:
@@ -192,10 +192,10 @@ def test_a_lane_that_was_never_opened_decides_nothing(lane: LaneDriver) -> None:
 
 
 def test_a_lane_approved_for_another_server_decides_nothing_until_it_is_approved_here(lane: LaneDriver) -> None:
-    approved = lane.run_id
-    lane.change_lane(run_id=approved[::-1])
+    approved = lane.replid
+    lane.change_lane(replid=approved[::-1])
     assert lane.issue(COUPON, 1) == ["lane_not_ready"]
-    lane.change_lane(run_id=approved)
+    lane.change_lane(replid=approved)
     assert lane.issue(COUPON, 1)[0] == "issued"
 
 

@@ -32,7 +32,7 @@ def test_opening_leaves_exactly_this_key(lane: LaneDriver) -> None:
             {
                 "open": "1",
                 "epoch": "3",
-                "run_id": lane.run_id,
+                "replid": lane.replid,
                 "last_number": "17",
                 "lanes": "16",
                 "request_key": REQUEST_KEY,
@@ -44,13 +44,13 @@ def test_opening_leaves_exactly_this_key(lane: LaneDriver) -> None:
 
 
 def test_a_server_other_than_the_examined_one_is_named_and_nothing_changes(lane: LaneDriver) -> None:
-    assert lane.open(run_id=OTHER_SERVER) == ["server_changed", lane.run_id]
+    assert lane.open(replid=OTHER_SERVER) == ["server_changed", lane.replid]
     assert lane.client.dbsize() == 0
     lane.open(epoch=9)
     before = keyspace(lane.client)
     # Of two reasons the server comes first: whoever examined another one knows nothing of epochs here.
-    assert lane.open(epoch=1, run_id=OTHER_SERVER) == ["server_changed", lane.run_id]
-    assert lane.open(epoch=10, run_id=OTHER_SERVER) == ["server_changed", lane.run_id]
+    assert lane.open(epoch=1, replid=OTHER_SERVER) == ["server_changed", lane.replid]
+    assert lane.open(epoch=10, replid=OTHER_SERVER) == ["server_changed", lane.replid]
     assert keyspace(lane.client) == before
 
 
@@ -104,23 +104,23 @@ def test_a_wrong_number_of_keys_or_arguments_changes_nothing(
     lane: LaneDriver, key_count: int, argument_count: int
 ) -> None:
     script_keys = [lane.lane_key, keys.outbox(lane.number)][:key_count]
-    arguments = [EPOCH, lane.run_id, 0, 16, REQUEST_KEY, 1, ""][:argument_count]
+    arguments = [EPOCH, lane.replid, 0, 16, REQUEST_KEY, 1, ""][:argument_count]
     with pytest.raises(BrokenContract, match="1 key and 6 arguments"):
         lane.gate.run("open_lane", script_keys, arguments)
     assert lane.client.dbsize() == 0
 
 
 def test_the_engine_takes_both_refusals_for_a_gate_that_is_not_ready(lane: LaneDriver) -> None:
-    def open_lane(epoch: int, run_id: str) -> None:
+    def open_lane(epoch: int, replid: str) -> None:
         lanes.open_lane(
-            lane.gate, lane.number, epoch=epoch, run_id=run_id, last_number=0, request_key=REQUEST_KEY, rebuilt=True
+            lane.gate, lane.number, epoch=epoch, replid=replid, last_number=0, request_key=REQUEST_KEY, rebuilt=True
         )
 
-    open_lane(2, lane.run_id)
+    open_lane(2, lane.replid)
     with pytest.raises(GateUnavailable, match="server"):
         open_lane(3, OTHER_SERVER)
     with pytest.raises(GateUnavailable, match="epoch 2"):
-        open_lane(2, lane.run_id)
+        open_lane(2, lane.replid)
 
 
 def test_a_closed_lane_keeps_everything_but_decides_nothing(lane: LaneDriver) -> None:

@@ -85,7 +85,7 @@ def test_more_units_open_a_sold_out_coupon_at_once_and_the_line_goes_on(lane: La
 
 
 def test_a_lane_that_is_not_ready_takes_no_terms(lane: LaneDriver) -> None:
-    for change in ({"open": "0"}, {"open": "1", "run_id": "0" * 40}):
+    for change in ({"open": "0"}, {"open": "1", "replid": "0" * 40}):
         lane.change_lane(**change)
         before = keyspace(lane.client)
         assert lane.publish(COUPON, epoch=EPOCH + 1) == ["lane_not_ready"]

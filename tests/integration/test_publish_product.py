@@ -128,7 +128,7 @@ def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
 # -- refusals, in their order
 
 
-@pytest.mark.parametrize(("field", "value"), [("open", "0"), ("run_id", "0" * 40)], ids=["closed", "another server"])
+@pytest.mark.parametrize(("field", "value"), [("open", "0"), ("replid", "0" * 40)], ids=["closed", "another server"])
 def test_a_lane_that_is_not_ready_says_so_before_anything_else(engine: Engine, field: str, value: str) -> None:
     publish(engine, 5, 50)
     engine.gate.client.hset(LANE, field, value)

@@ -167,7 +167,7 @@ def test_the_marker_of_a_return_is_what_keeps_it_from_being_done_twice(engine: E
     assert available(engine, product) == 9
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     engine: Engine, product: int, change: dict[str, str]
 ) -> None:

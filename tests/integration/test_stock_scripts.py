@@ -126,7 +126,7 @@ def test_a_full_outbox_refuses_after_stock_and_leaves_nothing(engine: Engine, pr
 
 def test_a_lane_that_is_not_ready_comes_first_and_a_stale_epoch_second(engine: Engine, product: int) -> None:
     assert reserve(engine, {404: 1}, epoch=99) == ["stale_epoch", "1"]
-    engine.gate.client.hset(LANE, "run_id", "0" * 40)
+    engine.gate.client.hset(LANE, "replid", "0" * 40)
     assert reserve(engine, {product: 1}, epoch=99) == ["lane_not_ready"]
     assert available(engine, product) == 5
 
@@ -181,7 +181,7 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     assert given[2][:5] == ["replayed", mine[1], 0, "1", f"{product}:1:700"]
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 @pytest.mark.parametrize("keep", [0, KEEP_MS])
 def test_a_lane_that_is_not_ready_and_a_stale_epoch_leave_nothing_to_remember(
     engine: Engine, product: int, change: dict[str, str], keep: int
