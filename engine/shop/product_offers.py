@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from engine.caching.read_through import ReadThrough
 from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
-from engine.errors import EngineError
+from engine.errors import EngineError, GateUnavailable
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
@@ -83,9 +83,13 @@ def publish_product_changes(engine: Engine) -> int:
     """Make live what was recorded but not published; how many products that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_products.unpublished_products(connection)
+    published = 0
     for product in waiting:
-        _publish(engine, product)
-    return len(waiting)
+        # One whose lane is not ready, or whose server is away, comes again in a second; the others need not wait.
+        with suppress(GateUnavailable):
+            _publish(engine, product)
+            published += 1
+    return published
 
 
 def terms_of_product(product: Product) -> ProductTerms:
