@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import outbox
 from engine.gate.outbox import Entry
 from engine.ledger import coupons as ledger_coupons
@@ -119,7 +120,9 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
     """
     entries = outbox.read_head(engine.gate, report.lane, BATCH_LIMIT)
     if entries:
+        reach("drain.after_reading_head")
         _record(engine, report, entries)
+        reach("drain.before_removal")
         outbox.remove(engine.gate, report.lane, entries)
         report.batches += 1
     return len(entries)
@@ -138,6 +141,7 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
         else:
             report.recorded += len(entries)
             report.orders += len(settlement.sold) + len(settlement.unsold)
+            reach("drain.after_commit")
             end_holds(engine, settlement)
             if settlement.sold:
                 engine.bell.ring_for_followups()
@@ -159,6 +163,7 @@ def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -
         ledger_coupons.record_issuances(connection, issuances)
     settlement = settle_orders(connection, orders) if orders else Settlement()
     progress.advance(connection, lane, entries[-1].number)
+    reach("drain.before_commit")
     return settlement
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import outbox, stock
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
@@ -27,8 +28,10 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     overdue = [hold for hold in due if not _waits_in_outbox(engine, hold)]
     if not overdue:
         return 0
+    reach("sweep.before_expiry")
     with engine.ledger.transaction() as connection:
         ended = ledger_orders.expire(connection, sorted({hold.nonce for hold in overdue}))
+    reach("sweep.after_expiry")
     for hold in overdue:
         end = ended[hold.nonce]
         # In lanes before an order's last one a hold does not know the request id; the nonce has to do there.

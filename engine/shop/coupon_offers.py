@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import CouponTerms
 from engine.ledger import coupons as ledger_coupons
@@ -158,7 +159,9 @@ def _published_or_refused(engine: Engine, coupon: Coupon | Refused | None) -> Co
 
 
 def _publish(engine: Engine, coupon: Coupon) -> None:
+    reach("publish.recorded")
     gate_coupons.publish(engine.gate, terms_of(coupon))
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_coupons.mark_published(connection, coupon.id, coupon.version)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.outcomes import Issued, IssueStatus, Refusal, Refused
 
@@ -23,6 +24,7 @@ def issue_coupon(engine: Engine, *, coupon_id: int, user_id: int, idempotency_ke
     unknown, and the same call with the same idempotency key gets the first answer.
     """
     decision = gate_coupons.issue(engine.gate, coupon_id, user_id, idempotency_key)
+    reach("issue.decided")
     if decision.ring:
         engine.bell.ring(decision.lane)
     if decision.status in (IssueStatus.ISSUED, IssueStatus.REPLAYED):

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
@@ -54,6 +55,7 @@ def place_order(
             _give_back(engine, attempt)
             return _refusal(reservation, quantities)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
+        reach("order.decided" if last else "order.between_lanes")
     if reservation.ring:
         engine.bell.ring(reservation.lane)
     return Submitted(reservation.request_id, user_id)
@@ -83,11 +85,13 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
             sold.setdefault(lane, []).append(order.nonce)
     for lane, nonces in sorted(sold.items()):
         stock.settle(engine.gate, lane, nonces)
+        reach("holds.mid_release")
     for order in settlement.unsold:
         for lane, _ in order.held:
             products = [line.product_id for line in order.lines]
             own = [product for product in products if stock.lane_of_product(engine.gate, product) == lane]
             stock.release(engine.gate, lane, order.nonce, own)
+            reach("holds.mid_release")
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:

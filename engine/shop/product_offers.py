@@ -12,6 +12,7 @@ from engine.caching.read_through import ReadThrough
 from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import EngineError
+from engine.fault_points import reach
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
@@ -156,7 +157,9 @@ def _published_or_refused(engine: Engine, product: Product | Refused | None) -> 
 
 
 def _publish(engine: Engine, product: Product) -> None:
+    reach("publish.recorded")
     gate_products.publish(engine.gate, terms_of_product(product))
     gate_products.forget_list(engine.gate)
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_products.mark_product_published(connection, product.id, product.version)

@@ -14,6 +14,7 @@ import logging
 from enum import StrEnum
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
@@ -88,6 +89,7 @@ def _approve(engine: Engine, state: LaneState) -> None:
     forget_list(engine.gate)  # the one that came back with this server may be older than the last change
     with engine.ledger.transaction() as connection:
         begun = progress.begin_epoch(connection, state.lane, rebuilt=False)
+    reach("guard.before_approval")
     open_lane(
         engine.gate,
         state.lane,

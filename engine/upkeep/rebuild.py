@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
+from engine.fault_points import reach
 from engine.flow.drain import DrainReport, drain_batch
 from engine.gate import coupons as gate_coupons
 from engine.gate import products as gate_products
@@ -51,14 +52,17 @@ def rebuild_lane(engine: Engine, state: LaneState) -> None:
     request_key = recorded_request_key(engine)
     if state.epoch is not None:
         close_lane(engine.gate, lane)
+    reach("rebuild.closed")
     drained = sum(_drain_outbox(engine, each) for each in range(engine.gate.lanes))
     with engine.ledger.transaction() as connection:
         begun = progress.begin_epoch(connection, lane, rebuilt=True)
+    reach("rebuild.begun")
     holds = stock.forget_holds(engine.gate, lane)
     with engine.ledger.snapshot() as connection:
         coupons = _build_coupons(engine, connection, lane)
         products = _build_products(engine, connection, lane)
         _mark_returns(engine, connection, lane)
+    reach("rebuild.before_opening")
     open_lane(
         engine.gate,
         lane,
@@ -94,6 +98,7 @@ def _build_coupons(engine: Engine, connection: Connection, lane: int) -> int:
             winners = ledger_coupons.winners_of(connection, coupon.id)
             gate_coupons.build(engine.gate, terms_of(coupon), coupon.issued, (Winner(*row) for row in winners))
             built += 1
+            reach("rebuild.building")
     return built
 
 
