@@ -1,8 +1,9 @@
 """Run the scheduler: ``python -m scheduler.main``. Exactly one is active; the others stand by.
 
 Who is active holds an advisory lock in Postgres, on a connection of its own: it is gone the moment the process or the
-connection is, and a standby takes over. A job that fails is logged and due again; a scheduler thread that dies ends the
-process, for the supervisor to start anew.
+connection is, and a standby takes over. A process that is stopped (SIGSTOP, a VM that is paused) keeps its connection:
+Postgres itself ends the session of a scheduler that was not heard for SILENCE_SECONDS. A job that fails is logged and
+due again; a scheduler thread that dies ends the process, for the supervisor to start anew.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ SCHEDULER_LOCK = 0x5EC1
 """Advisory lock: who holds it is the active scheduler."""
 STANDBY_SECONDS = 1.0
 PULSE_SECONDS = 1.0
+SILENCE_SECONDS = 5
+"""A pulse that is this late is none: somebody else is to be active. TCP's keepalive would be answered by the kernel."""
 
 logger = logging.getLogger("scheduler")
 
@@ -61,6 +64,7 @@ def _stand_by_and_run(engine: Engine, stopped: threading.Event) -> None:
     try:
         with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one():
+                connection.execute(text(f"SET idle_session_timeout = '{SILENCE_SECONDS}s'"))
                 _be_active(engine, connection, stopped)
                 connection.invalidate()
     except SQLAlchemyError as error:
