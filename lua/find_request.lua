@@ -24,8 +24,8 @@ local entry = redis.call('XRANGE', outbox_key, entry_id, entry_id)[1]
 if entry then
   return {'waiting', entry[2]}
 end
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
   return {'lane_not_ready'}
 end
 return {'absent', state[2]}

@@ -5,7 +5,7 @@
 -- there is no instant at which one of them exists without the others.
 --
 -- KEYS
---   1 sc:{n}:lane                hash    the lane's state (open, epoch, run_id, last_number)
+--   1 sc:{n}:lane                hash    the lane's state (open, epoch, replid, last_number)
 --   2 sc:{n}:outbox              stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell                string  armed while somebody has been told to drain this lane
 --   4 sc:{n}:coupon:<id>         hash    version, status, total, issued, starts_at_ms, ends_at_ms
@@ -39,9 +39,9 @@ if not string.match(bell_ms, '^[1-9]%d*$') then
   return redis.error_reply('ERR issue_coupon takes a bell time of at least 1 millisecond')
 end
 
--- A server that lost its memory, or a replica that took over, has another run id than the one that was approved.
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+-- A server that lost its memory, or took over from another, has another replication id than the approved one.
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number')
+if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

@@ -35,6 +35,8 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "decode_responses": True,
+        # Bytes that are no UTF-8 become lone surrogates: whoever stores them as text is refused, nobody is stopped.
+        "encoding_errors": "surrogateescape",
         "retry": Retry(NoBackoff(), 0),
     }
     scheme = urlsplit(url).scheme

@@ -38,7 +38,7 @@ def lane_of(kind: str, entity_id: int, lanes: int) -> int:
 
 
 def lane(number: int) -> str:
-    """Hash: open, epoch, run_id, last_number, lanes, request_key."""
+    """Hash: open, epoch, replid, last_number, lanes, request_key."""
     return f"{PREFIX}:{{{number}}}:lane"
 
 

@@ -101,7 +101,7 @@ def engine(cluster_url: str, redis_url: str, make_engine: EngineMaker) -> Engine
 
 
 def test_lanes_live_on_both_nodes(engine: Engine) -> None:
-    assert len({engine.gate.inspect(lane).run_id for lane in range(LANES)}) == 2
+    assert len({engine.gate.inspect(lane).replid for lane in range(LANES)}) == 2
 
 
 def test_coupons_orders_and_rebuilds_work_across_nodes(engine: Engine) -> None:

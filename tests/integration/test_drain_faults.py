@@ -286,7 +286,7 @@ def test_a_poison_head_keeps_nobody_from_looking_deciding_and_ringing(
     """Its ring is lost, and the server has restarted: guard, new process and scheduler have to get past the entry."""
     coupon = offer(engine)
     request_id = append(engine, poison(coupon, fault))
-    engine.gate.client.hset(keys.lane(0), "run_id", "0" * 40)
+    engine.gate.client.hset(keys.lane(0), "replid", "0" * 40)
     assert watch_lanes(engine) == {0: Verdict.APPROVE}
     wins = [win(make_engine(), coupon, 1)]
     forget_rings(engine)

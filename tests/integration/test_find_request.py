@@ -55,7 +55,7 @@ def test_a_request_that_left_the_outbox_is_absent(lane: LaneDriver) -> None:
     assert find(lane, f"{EPOCH}-3")[0] == "waiting"
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 def test_what_waits_is_found_in_a_lane_that_is_not_ready_and_absence_is_not_told(
     lane: LaneDriver, change: dict[str, str]
 ) -> None:

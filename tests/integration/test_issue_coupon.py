@@ -23,7 +23,7 @@ def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]
     lane = LaneDriver(gate, request.param)
     lane.client.flushdb()
     assert lane.open() == ["opened"]
-    assert lane.publish(COUPON) == ["published", "0"]
+    assert lane.publish(COUPON) == ["published", "0", str(EPOCH)]
     yield lane
     gate.close()
 
@@ -111,7 +111,7 @@ def test_an_answer_that_is_not_a_win_leaves_nothing_behind(lane: LaneDriver, sta
     user, nonce, coupon, epoch, backlog_limit = 2, "n2", COUPON, EPOCH, 10
     match status:
         case IssueStatus.LANE_NOT_READY:
-            lane.change_lane(run_id="0" * 40)
+            lane.change_lane(replid="0" * 40)
         case IssueStatus.STALE_EPOCH:
             epoch = EPOCH + 1
         case IssueStatus.NOT_FOUND:
@@ -192,10 +192,10 @@ def test_a_lane_that_was_never_opened_decides_nothing(lane: LaneDriver) -> None:
 
 
 def test_a_lane_approved_for_another_server_decides_nothing_until_it_is_approved_here(lane: LaneDriver) -> None:
-    approved = lane.run_id
-    lane.change_lane(run_id=approved[::-1])
+    approved = lane.replid
+    lane.change_lane(replid=approved[::-1])
     assert lane.issue(COUPON, 1) == ["lane_not_ready"]
-    lane.change_lane(run_id=approved)
+    lane.change_lane(replid=approved)
     assert lane.issue(COUPON, 1)[0] == "issued"
 
 
@@ -222,7 +222,7 @@ def test_numbers_and_sequences_have_no_gaps_whatever_is_refused_in_between(lane:
 
 def test_numbers_go_on_under_a_new_epoch(lane: LaneDriver) -> None:
     lane.issue(COUPON, 1)
-    assert lane.open(epoch=EPOCH + 1, rebuilt=0) == ["opened"]
+    assert lane.approve(EPOCH + 1) == ["approved"]
     assert lane.issue(COUPON, 2) == ["stale_epoch", str(EPOCH + 1)]
     assert lane.issue(COUPON, 2, epoch=EPOCH + 1)[:3] == ["issued", "2", f"{lane.number}.{EPOCH + 1}.2.n2"]
     assert [entry_id for entry_id, _ in lane.outbox()] == [f"{EPOCH}-1", f"{EPOCH + 1}-2"]
