@@ -28,7 +28,9 @@ def points_in_the_code(root: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reach":
                 texts = (each for argument in node.args for each in ast.walk(argument))
-                yield from (each.value for each in texts if isinstance(each, ast.Constant))
+                yield from (
+                    each.value for each in texts if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                )
 
 
 def start(folder: Path, code: str = REACHES) -> subprocess.Popen[str]:

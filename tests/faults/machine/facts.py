@@ -70,14 +70,17 @@ class Kept:
     shop: Sequence[order_verdict.Check] = ()
     audit: Sequence[str] = ()
     unsettled: str = ""
-    orders_by_request: Mapping[str, KeptOrder] = field(init=False)
     rows_by_request: Mapping[str, Row] = field(init=False)
+    orders_by_nonce: Mapping[str, KeptOrder] = field(init=False)
 
     def __post_init__(self) -> None:
-        by_request = {order.request_id: order for order in self.orders if order.request_id}
-        object.__setattr__(self, "orders_by_request", by_request)
         rows = {row.request_id: row for rows in self.rows.values() for row in rows}
         object.__setattr__(self, "rows_by_request", rows)
+        object.__setattr__(self, "orders_by_nonce", {order.nonce: order for order in self.orders})
+
+    def order_of(self, request_id: str) -> KeptOrder | None:
+        """By its nonce: when Redis forgot a key that is used again, two request ids stand for one order."""
+        return self.orders_by_nonce.get(request_id.rpartition(".")[2])
 
 
 def await_settled(engine: Engine, patience_seconds: float = SETTLE_PATIENCE_SECONDS) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -103,6 +102,11 @@ def _free_disk(machine: Machine) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
 
+def _set_clock(machine: Machine, ahead_seconds: int) -> None:
+    if machine.stack.clock is not None:
+        machine.stack.clock.set(ahead_seconds)
+
+
 def _pause_redis(machine: Machine) -> None:
     machine.stack.valkey.pause()
 
@@ -188,9 +192,19 @@ PROCESS_DISTURBANCES = tuple(
     )
 )
 
-DISTURBANCES = (*STORE_DISTURBANCES, *NETWORK_DISTURBANCES, *PROCESS_DISTURBANCES)
+CLOCK_DISTURBANCES = tuple(
+    Disturbance(
+        f"Redis' clock a minute {word}",
+        partial(_set_clock, ahead_seconds=seconds),
+        partial(_set_clock, ahead_seconds=0),
+        NETWORK_SECONDS,
+    )
+    for word, seconds in (("ahead", 60), ("behind", -60))
+)
+"""Only where there is a compiler for the settable clock: see :func:`possible_disturbances`."""
 
 
-def is_root() -> bool:
-    """Whether we may lift a limit that we set."""
-    return os.geteuid() == 0
+def possible_disturbances(machine: Machine) -> tuple[Disturbance, ...]:
+    """All that can be done on this machine."""
+    clocks = CLOCK_DISTURBANCES if machine.stack.clock is not None else ()
+    return (*STORE_DISTURBANCES, *clocks, *PROCESS_DISTURBANCES, *NETWORK_DISTURBANCES)

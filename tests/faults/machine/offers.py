@@ -59,6 +59,14 @@ class Offers:
         self.small_coupon = self._coupon(SMALL_COUPON)
         self.small_product = self._product(SMALL_PRODUCT, PRICES[0])
 
+    def enlarge(self, coupon_id: int, quantity: int) -> None:
+        """Add to a coupon until the shop has taken it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._ask_once("PATCH", f"/admin/coupons/{coupon_id}", {"addQuantity": quantity}).status != 200:
+            if time.monotonic() > deadline:
+                raise ShopClosed(f"coupon {coupon_id} could not be enlarged")
+            time.sleep(0.1)
+
     def keep_going(self, going: threading.Event, leave: threading.Event) -> None:
         """Add and change while ``going``, until told to leave: what administrators do all day."""
         while not leave.wait(PAUSE_SECONDS):

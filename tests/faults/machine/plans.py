@@ -7,19 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tests.faults.machine.faults import (
-    DISTURBANCES,
     DRAIN_POINTS,
     FOLLOWUP_POINTS,
     KILL,
     NETWORK_DISTURBANCES,
     POINTS,
-    PROCESS_DISTURBANCES,
     SCHEDULER_POINTS,
     SLEEP,
-    STORE_DISTURBANCES,
     WEB_POINTS,
     Disturbance,
     Point,
+    possible_disturbances,
 )
 from tests.faults.machine.machine import Machine
 from tests.faults.machine.outcomes import Round
@@ -54,7 +52,8 @@ class PointPlans:
             if not wanted:
                 return
             meanwhile = MEANWHILE[number % len(MEANWHILE)] if self._action == SLEEP else None
-            yield Plan(tuple(Injection(point, self._action) for point in wanted), meanwhile=meanwhile)
+            injections = tuple(Injection(point, self._action) for point in wanted)
+            yield Plan(injections, meanwhile=meanwhile, together=self._action == KILL)
 
     def note(self, done: Round) -> None:
         """What the round did inject."""
@@ -66,16 +65,17 @@ class PointPlans:
         return sorted(needy, key=lambda point: -self.missing[point.name])[:count]
 
 
-def disturbance_plans() -> Iterator[Plan]:
+def disturbance_plans(machine: Machine) -> Iterator[Plan]:
     """Every disturbance once; those of the network in pairs, on different ways."""
-    for disturbance in (*STORE_DISTURBANCES, *PROCESS_DISTURBANCES):
-        yield Plan(disturbances=(disturbance,))
+    for disturbance in possible_disturbances(machine):
+        if disturbance not in NETWORK_DISTURBANCES:
+            yield Plan(disturbances=(disturbance,))
     half = len(NETWORK_DISTURBANCES) // 2
     for pair in zip(NETWORK_DISTURBANCES[:half], NETWORK_DISTURBANCES[half:], strict=True):
         yield Plan(disturbances=pair)
 
 
-def random_plan(chance: random.Random) -> Plan:
+def random_plan(machine: Machine, chance: random.Random) -> Plan:
     """Whatever may meet: some points, each to die or to sleep at, perhaps a disturbance on top."""
     injections = [
         Injection(point, SLEEP if chance.random() < SOAK_SLEEP_PROBABILITY else KILL)
@@ -84,5 +84,5 @@ def random_plan(chance: random.Random) -> Plan:
     ]
     disturbances: tuple[Disturbance, ...] = ()
     if not injections or chance.random() < SOAK_DISTURBANCE_PROBABILITY:
-        disturbances = (chance.choice(DISTURBANCES),)
-    return Plan(tuple(injections), disturbances, meanwhile=chance.choice(MEANWHILE))
+        disturbances = (chance.choice(possible_disturbances(machine)),)
+    return Plan(tuple(injections), disturbances, chance.choice(MEANWHILE), together=chance.random() < 0.5)

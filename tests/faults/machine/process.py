@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 
-URLS_VARIABLE = "SEONCHAK_MACHINE_URLS"
-"""JSON: for each kind of process the variables that name its stores."""
+VARIABLES = "SEONCHAK_MACHINE_VARIABLES"
+"""JSON: for each kind of process what it finds in its environment."""
 
 SLEEP_SECONDS = 12.0
 """How long a process is stopped: longer than every lease, deadline and time-out below, and Postgres' ten seconds for a
@@ -32,7 +32,7 @@ def prepare(kind: str) -> None:
 
 
 def _variables(kind: str) -> Mapping[str, str]:
-    found: Mapping[str, str] = json.loads(os.environ[URLS_VARIABLE])[kind]
+    found: Mapping[str, str] = json.loads(os.environ[VARIABLES])[kind]
     return found
 
 

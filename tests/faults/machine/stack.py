@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 from sqlalchemy import text
@@ -19,17 +20,18 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.fault_points import CONTROL_VARIABLE
 from loadtests.private_stack import NOT_INHERITED, STOP_PATIENCE_SECONDS, private_folder
+from ops import valkey as ops_valkey
 from ops.postgres import start_postgres
 from ops.processes import free_port, spawn
 from ops.stack import read_stack
-from ops.stores import RunningStore
-from ops.valkey import start_valkey
+from ops.stores import STORE_ENVIRONMENT, RunningStore
 from scheduler.main import SCHEDULER_LOCK
-from tests.faults.machine.process import URLS_VARIABLE
+from tests.faults.machine.clock import SettableClock, settable_clock
+from tests.faults.machine.process import VARIABLES
 from tests.faults.tcp_proxy import Mode, Proxy, Route
 
 PROCFILE = Path(__file__).with_name("Procfile")
-KINDS = ("web", "worker", "scheduler")
+KINDS = ("web", "worker", "followups", "scheduler")
 STORES = ("redis", "postgres")
 READY_PATIENCE_SECONDS = 60.0
 LANES = 2
@@ -43,13 +45,23 @@ class MachineStack:
     """A running stack whose every part can be taken away. Stores are started by the main thread only: they die with
     the thread that started them."""
 
-    def __init__(self, folder: Path, valkey: RunningStore, postgres: RunningStore, proxy: Proxy, lanes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: SettableClock | None,
+        valkey: RunningStore,
+        postgres: RunningStore,
+        proxy: Proxy,
+        lanes: int,
+    ) -> None:
         self.folder = folder
+        self.clock = clock
         self.valkey = valkey
         self.postgres = postgres
         self.proxy = proxy
         self.points = folder / "points"
-        self.points.mkdir()
+        for kind in KINDS:
+            (self.points / kind).mkdir(parents=True)
         self.web_ports = tuple(free_port() for _ in range(3))
         settings = Settings(valkey.url, valkey.url, _with_driver(postgres.url), lanes=lanes)
         self.engine = Engine.connect(settings, patient=True)
@@ -66,8 +78,7 @@ class MachineStack:
             "WORKERS": str(WORKERS),
             "REDIS_URL": self.valkey.url,
             "DATABASE_URL": self.postgres.url,
-            CONTROL_VARIABLE: str(self.points),
-            URLS_VARIABLE: json.dumps({kind: self._urls(kind) for kind in KINDS}),
+            VARIABLES: json.dumps({kind: self._variables(kind) for kind in KINDS}),
         }
         environ |= zip(("PORT", "PORT2", "PORT3"), map(str, self.web_ports), strict=True)
         # A death is forgiven after a second: here processes are killed far more often than a broken one would die.
@@ -85,11 +96,17 @@ class MachineStack:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def _urls(self, kind: str) -> dict[str, str]:
+    def _variables(self, kind: str) -> dict[str, str]:
+        """What processes of a kind find in their environment: their own ways to the stores, their own orders."""
         redis_port, postgres_port = (self.proxy.routes[route(kind, store)].port for store in STORES)
         redis_url = self.valkey.url.replace(f":{self.valkey.port}/", f":{redis_port}/")
         database_url = self.postgres.url.replace(f":{self.postgres.port}/", f":{postgres_port}/")
-        return {"REDIS_URL": redis_url, "QUEUE_REDIS_URL": redis_url, "DATABASE_URL": database_url}
+        return {
+            "REDIS_URL": redis_url,
+            "QUEUE_REDIS_URL": redis_url,
+            "DATABASE_URL": database_url,
+            CONTROL_VARIABLE: str(self.points / kind),
+        }
 
     @property
     def output(self) -> str:
@@ -130,7 +147,7 @@ class MachineStack:
 
     def restart_valkey(self) -> None:
         """The same Redis again, on the file that it left."""
-        self.valkey = start_valkey(self.valkey.directory, self.valkey.port)
+        self.valkey = start_redis(self.valkey.directory, self.valkey.port, self.clock)
 
     def restart_postgres(self) -> None:
         """The same Postgres again."""
@@ -158,6 +175,13 @@ class MachineStack:
             return False
 
 
+def start_redis(directory: Path, port: int, clock: SettableClock | None) -> RunningStore:
+    """Our embedded server, by a clock that can be set where there is one."""
+    environ = {**STORE_ENVIRONMENT, **(clock.environ if clock is not None else {})}
+    with patch.object(ops_valkey, "STORE_ENVIRONMENT", environ):
+        return ops_valkey.start_valkey(directory, port)
+
+
 def route(kind: str, store: str) -> str:
     """The name of the way from a kind of process to a store."""
     return f"{kind} to {store}"
@@ -167,13 +191,14 @@ def route(kind: str, store: str) -> str:
 def machine_stack(lanes: int = LANES) -> Iterator[MachineStack]:
     """A ready stack in a folder of its own, gone at the end."""
     with private_folder() as folder:
-        valkey = start_valkey(folder / "valkey", free_port())
+        clock = settable_clock(folder)
+        valkey = start_redis(folder / "valkey", free_port(), clock)
         postgres = start_postgres(folder / "postgres", free_port())
         targets = {"redis": valkey.port, "postgres": postgres.port}
         routes = {route(kind, store): Route(free_port(), targets[store]) for kind in KINDS for store in STORES}
         try:
             with Proxy(routes) as proxy:
-                stack = MachineStack(folder, valkey, postgres, proxy, lanes)
+                stack = MachineStack(folder, clock, valkey, postgres, proxy, lanes)
                 try:
                     stack.await_ready()
                     yield stack

@@ -64,7 +64,7 @@ def is_excused(history: History, wish: Wish, exchange: Exchange) -> bool:
 
 def has_come_true(kept: Kept, request_id: str) -> bool:
     """Whether what was promised under this id is in the ledger, or failed there for a reason of business."""
-    order = kept.orders_by_request.get(request_id)
+    order = kept.order_of(request_id)
     return request_id in kept.rows_by_request or (order is not None and order.failure != TEMPORARY_ERROR)
 
 
@@ -87,7 +87,7 @@ def what_was_completed_is_there(history: History, kept: Kept) -> Iterator[Violat
     for wish in history.submissions():
         shown += [(each.request_id, each.body, wish.begin) for each in wish.promised() if each.status == 201]
     for request_id, result, at in shown:
-        row, order = kept.rows_by_request.get(request_id), kept.orders_by_request.get(request_id)
+        row, order = kept.rows_by_request.get(request_id), kept.order_of(request_id)
         if row is not None:
             same = (row.user_id, row.sequence) == (result.get("userId"), result.get("sequence"))
         elif order is not None:
@@ -173,8 +173,8 @@ def nobody_has_it_twice(history: History, kept: Kept) -> Iterator[Violation]:
             if count > 1 or len(came_true[coupon_id, user_id]) > 1:
                 yield Violation(Kind.TWICE, f"user {user_id} has coupon {coupon_id} {count} times")
     for wish in history.purchases:
-        told = {exchange.request_id for exchange in wish.promised()}
-        sold = [each for each in told if each in kept.orders_by_request and kept.orders_by_request[each].status in SOLD]
+        orders = [kept.order_of(exchange.request_id) for exchange in wish.promised()]
+        sold = sorted({order.order_id for order in orders if order is not None and order.status in SOLD})
         if len(sold) > 1:
             yield Violation(Kind.TWICE, f"one wish of user {wish.user_id} became the orders {sold}", wish.begin)
 
