@@ -65,6 +65,7 @@ class Proxy:
         self._process.join(5)
         self._process.kill()
         self._process.join()
+        self._process.close()
 
     def put(self, names: Iterable[str], mode: Mode) -> None:
         """From now on these routes behave like this; done when it returns."""

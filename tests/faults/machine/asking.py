@@ -67,9 +67,9 @@ class Asker:
         try:
             connection = self._connected()
             connection.request(method, f"/api/v1{path}", payload, headers)
-            response = connection.getresponse()
-            content = response.read()
-            answer = json.loads(content) if content else {}
+            with connection.getresponse() as response:
+                content = response.read()
+                answer = json.loads(content) if content else {}
         except (OSError, http.client.HTTPException, ValueError):
             self.hang_up()
             return Exchange(begin, time.monotonic(), NO_ANSWER)
@@ -81,10 +81,14 @@ class Asker:
 
     def hang_up(self) -> None:
         """Give the connection up; the next question goes to the next web process."""
+        self.close()
+        self._turn += 1
+
+    def close(self) -> None:
+        """Leave nothing open."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._turn += 1
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._connection is None:

@@ -95,6 +95,7 @@ class _Customer:
                     way()
                     time.sleep(self._random.random() * LONGEST_PAUSE_SECONDS)
             self.idle.set()
+        self._asker.close()
 
     def _want_coupon(self) -> None:
         crowd, offers = self._crowd, self._crowd.offers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from engine.gate import keys, stock
@@ -53,7 +53,8 @@ class Machine:
         self.crowd.pause()
         history = self.crowd.take_history()
         offered = [*self.offers.coupons, self.offers.small_coupon]
-        kept = facts.gather(self.stack.engine, Asker(self.stack.web_ports), history, offered, self._marks)
+        with closing(Asker(self.stack.web_ports)) as asker:
+            kept = facts.gather(self.stack.engine, asker, history, offered, self._marks)
         self._marks = facts.marks_now(self.stack.engine)
         self.offers.renew()
         self.crowd.resume()

@@ -72,6 +72,7 @@ class Offers:
         while not leave.wait(PAUSE_SECONDS):
             if going.is_set():
                 self._change_something()
+        self._asker.close()
 
     def _change_something(self) -> None:
         """One word that may get lost: the next one will be heard."""

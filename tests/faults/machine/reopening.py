@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 from engine.gate import coupons as gate_coupons
@@ -76,13 +77,13 @@ def _issue(machine: Machine, coupon_id: int, winners: int) -> None:
 
 def _first_promise(machine: Machine, coupon_id: int) -> float:
     """When a client that asks all the time got the coupon that was forgotten."""
-    asker = Asker(machine.stack.web_ports)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        user_id = next(machine.crowd.newcomers)
-        exchange = asker.ask("POST", f"/coupons/{coupon_id}/issue", {"userId": user_id})
-        machine.crowd.history.issues.append(Issue([exchange], coupon_id=coupon_id, user_id=user_id))
-        if exchange.accepted:
-            return exchange.end
-        time.sleep(PROBE_PAUSE_SECONDS)
+    with closing(Asker(machine.stack.web_ports)) as asker:
+        while time.monotonic() < deadline:
+            user_id = next(machine.crowd.newcomers)
+            exchange = asker.ask("POST", f"/coupons/{coupon_id}/issue", {"userId": user_id})
+            machine.crowd.history.issues.append(Issue([exchange], coupon_id=coupon_id, user_id=user_id))
+            if exchange.accepted:
+                return exchange.end
+            time.sleep(PROBE_PAUSE_SECONDS)
     raise TimeoutError("the lane did not open again")
