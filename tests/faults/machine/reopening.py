@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from engine.gate import coupons as gate_coupons
 from engine.outcomes import IssueStatus
-from tests.faults.machine.asking import Asker
+from tests.faults.machine.asking import Asker, Exchange
 from tests.faults.machine.facts import await_settled
 from tests.faults.machine.history import Issue
 from tests.faults.machine.machine import Machine
@@ -59,16 +59,20 @@ def measure_reopening(machine: Machine, winners: int = WINNERS) -> Reopening:
 
 
 def _issue(machine: Machine, coupon_id: int, winners: int) -> None:
-    """Straight at the gate, which is what the web does, too; nobody is told, so nobody is owed an answer."""
+    """Straight at the gate, as the web does it; each is a promise like any other, and checked like any other."""
     gate = machine.stack.engine.gate
 
     def issue(start: int) -> None:
-        for number in range(start, winners, THREADS):
-            decision = gate_coupons.issue(gate, coupon_id, FIRST_WINNER + number, None)
+        for user_id in range(FIRST_WINNER + start, FIRST_WINNER + winners, THREADS):
+            begin = time.monotonic()
+            decision = gate_coupons.issue(gate, coupon_id, user_id, None)
             if decision.status is not IssueStatus.ISSUED:
-                raise RuntimeError(f"winner {number} was told {decision.status}")
+                raise RuntimeError(f"user {user_id} was told {decision.status}")
             if decision.ring:
                 machine.stack.engine.bell.ring(decision.lane)
+            body = {"userId": user_id, "sequence": decision.sequence}
+            told = Exchange(begin, time.monotonic(), 202, body, decision.request_id)
+            machine.crowd.history.issues.append(Issue([told], coupon_id=coupon_id, user_id=user_id))
 
     machine.offers.enlarge(coupon_id, winners)
     with ThreadPoolExecutor(THREADS) as pool:
