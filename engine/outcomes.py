@@ -60,6 +60,7 @@ class RequestStatus(StrEnum):
 class Refusal(StrEnum):
     """Why something was not done: the ``code`` that clients branch on. ``web/problems.py`` gives each its words."""
 
+    INVALID_REQUEST = "INVALID_REQUEST"
     USER_NOT_FOUND = "USER_NOT_FOUND"
     COUPON_NOT_FOUND = "COUPON_NOT_FOUND"
     COUPON_ALREADY_ISSUED = "COUPON_ALREADY_ISSUED"
@@ -110,3 +111,5 @@ class RequestState:
     status: RequestStatus
     result: Mapping[str, Any] | None = None
     error: Refused | None = None
+    user_id: int | None = None
+    """Whose request it is; None where no record says so any more."""

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
-from engine.gate import coupons as gate_coupons
-from engine.outcomes import IssueStatus
+from engine.outcomes import Issued
+from engine.shop.issuance import issue_coupon
 from tests.faults.machine.asking import Asker, Exchange
 from tests.faults.machine.facts import await_settled
 from tests.faults.machine.history import Issue
@@ -60,18 +60,16 @@ def measure_reopening(machine: Machine, winners: int = WINNERS) -> Reopening:
 
 def _issue(machine: Machine, coupon_id: int, winners: int) -> None:
     """Straight at the gate, as the web does it; each is a promise like any other, and checked like any other."""
-    gate = machine.stack.engine.gate
+    engine = machine.stack.engine
 
     def issue(start: int) -> None:
         for user_id in range(FIRST_WINNER + start, FIRST_WINNER + winners, THREADS):
             begin = time.monotonic()
-            decision = gate_coupons.issue(gate, coupon_id, user_id, None)
-            if decision.status is not IssueStatus.ISSUED:
-                raise RuntimeError(f"user {user_id} was told {decision.status}")
-            if decision.ring:
-                machine.stack.engine.bell.ring(decision.lane)
-            body = {"userId": user_id, "sequence": decision.sequence}
-            told = Exchange(begin, time.monotonic(), 202, body, decision.request_id)
+            outcome = issue_coupon(engine, coupon_id=coupon_id, user_id=user_id, idempotency_key=None)
+            if not isinstance(outcome, Issued):
+                raise RuntimeError(f"user {user_id} was told {outcome}")
+            body = {"userId": user_id, "sequence": outcome.sequence}
+            told = Exchange(begin, time.monotonic(), 202, body, outcome.request_id)
             machine.crowd.history.issues.append(Issue([told], coupon_id=coupon_id, user_id=user_id))
 
     machine.offers.enlarge(coupon_id, winners)
