@@ -65,6 +65,7 @@ def place_orders(
     attempts = _attempts(engine, asks)
     going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
     reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    reach("order.decided")
     outcomes: list[Submitted | Refused | GateUnavailable] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):

@@ -105,7 +105,7 @@ class Machine:
         lane = stock.lane_of_product(gate, product_id)
         nonce = stock.order_nonce(gate, self.offers.users[0], None)
         attempt = stock.OrderAttempt(nonce, self.offers.users[0], None, keep=False)
-        if stock.reserve(gate, lane, [(product_id, 1)], attempt, order_lane=lane + 1).granted:
+        if stock.reserve(gate, lane, attempt, [(product_id, 1)], order_lane=lane + 1).granted:
             gate.client.zadd(keys.holds(lane), {nonce: 1}, xx=True)
 
 
