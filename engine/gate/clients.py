@@ -6,6 +6,7 @@ caller settles by asking again with the same nonce (``docs/decisions/0003-no-cli
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +20,8 @@ RedisClient = redis.Redis | RedisCluster
 
 POOL_WAIT_SECONDS = 0.2
 DEFAULT_SENTINEL_PORT = 26379
+SILENT_NETWORK = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
+"""A network that drops every packet is noticed after about eleven seconds (redis-py's own settings: 46)."""
 
 
 class BlockingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -56,9 +59,12 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
 def connect_queue(url: str, *, timeout_seconds: float = 1.0) -> redis.Redis:
     """A client for RQ: raw bytes, because RQ stores compressed job data; Cluster is refused by the settings.
 
-    The time-out is short because a ring is made while a client waits; RQ's worker sets its own.
+    The time-out is short because a ring is made while a client waits; RQ's worker sets its own, of minutes, and then
+    only keepalive tells it that the network forgot its connection.
     """
     options: dict[str, Any] = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    if urlsplit(url).scheme != "unix":
+        options["socket_keepalive_options"] = SILENT_NETWORK
     if urlsplit(url).scheme == "redis+sentinel":
         return _from_sentinel(url, options, max_connections=16)
     return redis.Redis.from_url(url, **options)
