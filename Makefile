@@ -15,7 +15,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark faults soak lock clean
+.PHONY: help run test lint format migrate requeue rush order-rush mixed million benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ order-rush: $(VENV)/development ## sell one hot product to a crowd and prove the
 
 mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDERS= USERS= UNITS= CHAOS=)
 	@exec $(PYTHON) -m loadtests.shop_run mixed
+
+million: $(VENV)/development ## a million attempts for 100,000 coupons through gate and drain, with a verdict
+	@exec $(PYTHON) -m loadtests.million
 
 benchmark: $(VENV)/development ## measure, as ratios in one run
 	@exec $(PYTHON) -m loadtests.benchmark
