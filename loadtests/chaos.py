@@ -62,7 +62,17 @@ class Watcher:
         self._stop.set()
         self._thread.join()
 
-    def look_for_the_moment(self) -> None:
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """How many attempts were answered, how many coupons granted, and how many of those are recorded, so far."""
+        return self._attempts, self._grants, self.growth[-1][1] if self.growth else 0
+
+    def look(self) -> None:
+        """Read what the crowd has written down since, and kill if the moment has come."""
+        self._read_outcomes()
+        self._kill_in_the_middle()
+
+    def _kill_in_the_middle(self) -> None:
         """Kill when a third of the attempts are answered or a third of the coupons are granted, whichever is first.
 
         Coupons go in the first moments of a rush: waiting for the attempts alone would kill when there is nothing
@@ -70,7 +80,6 @@ class Watcher:
         """
         if not self._chaos or self.killed:
             return
-        self._read_outcomes()
         if self._attempts >= self._attempts_needed or self._grants >= self._grants_needed:
             self._kill()
 

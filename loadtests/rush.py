@@ -26,11 +26,14 @@ from loadtests.facts import await_ready, collect, connect, read_attempts
 from loadtests.figures import figures_of
 from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.private_stack import StackDidNotStart, private_stack
+from loadtests.progress import RushProgress
 from loadtests.verdict import Check, judge
 from ops.processes import PROJECT_ROOT
 from ops.stack import Stack, read_stack
 
 BROKEN_PROCFILE = PROJECT_ROOT / "loadtests" / "broken" / "Procfile"
+GENERATOR_LIMIT = 0.9
+"""A share of its core above which Locust, and not the system, set the pace."""
 LARGEST = {"USERS": 1_000_000, "REQUESTS": 1_000_000, "COUPONS": 1_000_000, "CROWD": 1000}
 
 
@@ -125,8 +128,8 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
     engine = connect(stack)
     try:
         watcher = Watcher(stack, engine, coupon_id, outcomes, settings.requests, settings.coupons, settings.chaos)
-        with watcher:
-            run_locust(
+        with watcher, RushProgress(settings.requests, watcher) as progress:
+            busy = run_locust(
                 "coupon_rush",
                 stack,
                 crowd=min(settings.crowd, settings.requests),
@@ -137,7 +140,7 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
                     "REQUESTS": str(settings.requests),
                     "OUTCOMES": str(outcomes.resolve()),
                 },
-                every_tick=watcher.look_for_the_moment,
+                every_tick=progress.tick,
             )
             attempts = read_attempts(outcomes)
             facts = collect(
@@ -152,6 +155,10 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
             watcher.await_rows(len(facts.rows))
         for line in watcher.killed:
             print(line)
+        print(
+            f"  generator  {busy:>8.0%} of a core"
+            + (": it could do no more, the system could have" if busy >= GENERATOR_LIMIT else "")
+        )
         print(figures_of(facts, watcher.growth, _last_decision(engine, coupon_id)).table())
     finally:
         engine.close()
