@@ -1,0 +1,127 @@
+"""One primary, two replicas and three sentinels that fail over by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+
+from tests.cluster.members import PASSWORD, Member, data_servers, sentinel_server
+from tests.integration.stack_driver import wait_until
+
+SERVICE = "shop"
+QUORUM = 2
+DOWN_AFTER_MS = 1_000
+INFO_PERIOD_MS = 1_000
+"""How often a sentinel looks who follows whom: 10 s otherwise, which tests would wait for after every failover."""
+
+FAILOVER_PATIENCE_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class SentinelTopology:
+    """The servers, whatever part they play now."""
+
+    servers: list[Member]
+    sentinels: list[Member]
+
+    @property
+    def url(self) -> str:
+        """What REDIS_URL would be."""
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        password = quote(PASSWORD, safe="")
+        return f"redis+sentinel://:{password}@{places}/{SERVICE}?sentinel_password={password}"
+
+    @property
+    def pids(self) -> set[int]:
+        return {member.pid for member in [*self.servers, *self.sentinels]}
+
+    @property
+    def primary(self) -> Member:
+        """The primary that the sentinels name."""
+        port = self._named_port()
+        return next(server for server in self.servers if server.port == port)
+
+    @property
+    def replicas(self) -> list[Member]:
+        """Everybody else."""
+        primary = self.primary
+        return [server for server in self.servers if server is not primary]
+
+    def fail_over(self) -> Member:
+        """A failover on purpose, as for maintenance; the new primary. The old one becomes its replica."""
+        old = self.primary
+
+        def begins() -> bool:
+            try:
+                return bool(self.sentinels[0].run("SENTINEL", "FAILOVER", SERVICE))
+            except redis.ResponseError:  # the one before is not over yet
+                return False
+
+        wait_until(begins, "the failover begins", FAILOVER_PATIENCE_SECONDS)
+        return self.await_other_primary(old)
+
+    def await_other_primary(self, old: Member) -> Member:
+        """Return when all sentinels name another primary than ``old`` and it takes writes."""
+
+        def agreed() -> bool:
+            ports = {self._named_port(sentinel) for sentinel in self.sentinels if sentinel.running}
+            return len(ports) == 1 and old.port not in ports and self.primary.is_primary
+
+        wait_until(agreed, f"another primary than {old.name}", FAILOVER_PATIENCE_SECONDS)
+        return self.primary
+
+    def await_health(self) -> None:
+        """Return when every server that is not the primary follows it, and every sentinel knows all others."""
+
+        def healthy() -> bool:
+            primary = self.primary
+            followers = [server.info("replication") for server in self.replicas]
+            return primary.is_primary and all(
+                each["role"] == "slave" and each["master_port"] == primary.port and each["master_link_status"] == "up"
+                for each in followers
+            )
+
+        wait_until(healthy, "everybody follows the primary", FAILOVER_PATIENCE_SECONDS)
+        for sentinel in self.sentinels:
+            wait_until(lambda at=sentinel: self._sees_everybody(at), f"{sentinel.name} sees everybody")
+
+    def _sees_everybody(self, sentinel: Member) -> bool:
+        flat = sentinel.run("SENTINEL", "MASTER", SERVICE)
+        state = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+        others, replicas = int(state["num-other-sentinels"]), int(state["num-slaves"])
+        return state["flags"] == "master" and others == len(self.sentinels) - 1 and replicas == len(self.servers) - 1
+
+    def _named_port(self, sentinel: Member | None = None) -> int:
+        asked = sentinel or next(each for each in self.sentinels if each.running)
+        return int(asked.run("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+
+
+@contextmanager
+def sentinel_topology(folder: Path) -> Iterator[SentinelTopology]:
+    """All six, healthy; none of them is left at the end."""
+    with ExitStack() as exits:
+        servers = exits.enter_context(data_servers(folder, ("alpha", "beta", "gamma")))
+        for server in servers[1:]:
+            server.run("REPLICAOF", "127.0.0.1", servers[0].port)
+        lines = [
+            f"sentinel monitor {SERVICE} 127.0.0.1 {servers[0].port} {QUORUM}",
+            f'sentinel auth-pass {SERVICE} "{PASSWORD}"',
+            f'sentinel sentinel-pass "{PASSWORD}"',
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel parallel-syncs {SERVICE} 2",
+        ]
+        for server in servers[1:]:
+            server.await_link()
+        sentinels = [exits.enter_context(sentinel_server(folder, f"sentinel{n}", lines)) for n in (1, 2, 3)]
+        for sentinel in sentinels:
+            sentinel.await_answer()
+            sentinel.run("SENTINEL", "DEBUG", "INFO-PERIOD", INFO_PERIOD_MS)
+        topology = SentinelTopology(servers, sentinels)
+        topology.await_health()
+        yield topology
