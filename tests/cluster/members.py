@@ -1,4 +1,4 @@
-"""One server of a topology: the embedded Valkey, a folder and a port of its own, to be killed, stopped and started again.
+"""One server of a topology: the embedded Valkey, a folder and a port of its own; may be killed, stopped, started again.
 
 Every server wants the password, and every server knows it for reaching the others.
 """
@@ -17,8 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ops.processes import port_is_free, spawn
 from ops.processes import free_port as any_free_port
+from ops.processes import port_is_free, spawn
 from ops.stores import STORE_ENVIRONMENT, RunningStore, open_log
 from ops.valkey import server_binary
 from tests.integration.stack_driver import wait_until
@@ -130,7 +130,7 @@ class Member:
         self.run("CONFIG", "SET", "masterauth", "not the password")
         with redis.Redis(host, int(port), password=PASSWORD, retry=Retry(NoBackoff(), 0)) as primary:
             primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
-        wait_until(lambda: self.info("replication")["master_link_status"] == "down", f"{self.name} has lost its primary")
+        wait_until(lambda: self.info("replication")["master_link_status"] == "down", f"{self.name} is alone")
 
     def catch_up(self) -> None:
         """The end of falling behind: the server may follow a primary again."""
@@ -143,9 +143,19 @@ class Member:
     def await_all_of(self, primary: Member) -> None:
         """Return when this replica has all that the primary has written so far (WAIT tells that only to the writer)."""
         written = primary.info("replication")["master_repl_offset"]
-        wait_until(
-            lambda: self.info("replication").get("slave_repl_offset", 0) >= written, f"{self.name} has it all"
-        )
+        wait_until(lambda: self.info("replication").get("slave_repl_offset", 0) >= written, f"{self.name} has it all")
+
+
+@contextmanager
+def paused(*members: Member) -> Iterator[None]:
+    """They hang meanwhile."""
+    for member in members:
+        member.pause()
+    try:
+        yield
+    finally:
+        for member in members:
+            member.resume()
 
 
 @contextmanager

@@ -16,8 +16,12 @@ from tests.integration.stack_driver import wait_until
 SERVICE = "shop"
 QUORUM = 2
 DOWN_AFTER_MS = 1_000
-INFO_PERIOD_MS = 1_000
-"""How often a sentinel looks who follows whom: 10 s otherwise, which tests would wait for after every failover."""
+HELLO_MS = 2_000
+"""How often a sentinel tells the others what it knows, when nobody hurries it; after four times as long a primary that
+was replaced on purpose is told so."""
+
+HURRY_MS = 200
+"""How often they look and tell here: tests would wait for their seconds after every change."""
 
 FAILOVER_PATIENCE_SECONDS = 40.0
 
@@ -64,6 +68,16 @@ class SentinelTopology:
 
         wait_until(begins, "the failover begins", FAILOVER_PATIENCE_SECONDS)
         return self.await_other_primary(old)
+
+    def take_your_time(self) -> None:
+        """From now on the sentinels tell each other, and replaced primaries, as late as they do by default."""
+        for sentinel in self.sentinels:
+            sentinel.run("SENTINEL", "DEBUG", "PUBLISH-PERIOD", HELLO_MS)
+
+    def never_fail_over(self) -> None:
+        """From now on no primary is taken for dead."""
+        for sentinel in self.sentinels:
+            sentinel.run("SENTINEL", "SET", SERVICE, "down-after-milliseconds", 600_000)
 
     def await_other_primary(self, old: Member) -> Member:
         """Return when all sentinels name another primary than ``old`` and it takes writes."""
@@ -121,7 +135,8 @@ def sentinel_topology(folder: Path) -> Iterator[SentinelTopology]:
         sentinels = [exits.enter_context(sentinel_server(folder, f"sentinel{n}", lines)) for n in (1, 2, 3)]
         for sentinel in sentinels:
             sentinel.await_answer()
-            sentinel.run("SENTINEL", "DEBUG", "INFO-PERIOD", INFO_PERIOD_MS)
+            for period in ("INFO", "PING", "ASK", "PUBLISH", "MIN-LINK-RECONNECT"):
+                sentinel.run("SENTINEL", "DEBUG", f"{period}-PERIOD", HURRY_MS)
         topology = SentinelTopology(servers, sentinels)
         topology.await_health()
         yield topology
