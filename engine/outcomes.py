@@ -33,7 +33,9 @@ class ReserveStatus(StrEnum):
 
     LANE_NOT_READY = "lane_not_ready"
     STALE_EPOCH = "stale_epoch"
+    ENDING = "ending"
     REPLAYED = "replayed"
+    HOLD_EXPIRED = "hold_expired"
     PRODUCT_NOT_FOUND = "product_not_found"
     OUT_OF_STOCK = "out_of_stock"
     BACKLOGGED = "backlogged"

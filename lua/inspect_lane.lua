@@ -8,7 +8,7 @@
 -- ARGV none
 -- RETURNS
 --   {open, epoch, approved replication id, last number, lanes, request key, this server's replication id, backlog,
---    head's age}
+--    head's age, built epoch}
 --   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox;
 --   a head that does not say when it was decided counts as the oldest there can be
 -- COST O(1)
@@ -22,6 +22,7 @@ local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_num
 for i = 1, 6 do
   state[i] = state[i] or ''
 end
+state[10] = redis.call('HGET', lane_key, 'built_epoch') or ''
 state[7] = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 state[8] = string.format('%.0f', redis.call('XLEN', outbox_key))
 state[9] = ''

@@ -16,8 +16,8 @@
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
---   {'unchanged', available}   the gate knows this version or a newer one
---   {'published', available}
+--   {'unchanged', available, epoch}   the gate knows this version or a newer one
+--   {'published', available, epoch}
 -- COST O(1)
 
 if #KEYS ~= 2 or #ARGV ~= 6 then
@@ -36,10 +36,10 @@ end
 
 local known = redis.call('HMGET', sku_key, 'version', 'supplied', 'available')
 if known[1] and tonumber(known[1]) >= tonumber(version) then
-  return {'unchanged', known[3]}
+  return {'unchanged', known[3], epoch}
 end
 
 local arrived = string.format('%.0f', tonumber(supplied) - tonumber(known[2] or '0'))
 redis.call('HSET', sku_key, 'version', version, 'name', name, 'price', price, 'status', status, 'supplied', supplied)
 local available = redis.call('HINCRBY', sku_key, 'available', arrived)
-return {'published', string.format('%.0f', available)}
+return {'published', string.format('%.0f', available), epoch}

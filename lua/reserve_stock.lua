@@ -1,13 +1,14 @@
 -- Take units of several products of one lane for one order: all of them or none.
 --
 -- Invariant: no product's available units go below zero, and units are never taken without a hold that says for whom
--- and until when. In the order's last lane the hold and the outbox entry are one atomic step.
+-- and until when. In the order's last lane the hold and the outbox entry are one atomic step, and only while every
+-- hold in an earlier lane is within its time: whoever slept between two lanes is not accepted on holds that have ended.
 --
 -- KEYS
 --   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
---   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms
+--   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane
 --   5 sc:{n}:holds         zset    nonce by deadline (milliseconds since 1970)
 --   6… sc:{n}:sku:<id>     hash    name, price, status, available: one key per product, each product once
 -- ARGV
@@ -23,31 +24,37 @@
 --   10 append           1 in the order's last lane, 0 before
 --   11 held             '<lane>:<built epoch> …' of the lanes reserved before, '' for none
 --   12 lines            '<product>:<quantity>:<price> …' reserved before, '' for none
---   13… product id, quantity (units) for KEYS 6…; then product id, name for every product reserved before
+--   13 order lane       integer       the lane that the order is submitted in: the last one
+--   14 deadline         milliseconds since 1970, the earliest of the holds in lanes reserved before; '' for none
+--   15… product id, quantity (units) for KEYS 6…; then product id, name for every product reserved before
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
---   {'replayed', request id, 0, built epoch, lines, product id, name, …}   as 'reserved' was
+--   {'ending'}                            this request's hold is overdue; its end is being asked of the ledger
+--   {'replayed', request id, 0, built epoch, deadline, lines, product id, name, …}   as 'reserved' was; the deadline
+--     '' once the hold has ended
+--   {'hold_expired'}                      a hold in an earlier lane is past its deadline
 --   {'product_not_found', product id}                     unknown or not on sale
 --   {'out_of_stock', product id, available, …}            every product that is short
 --   {'backlogged'}
---   {'reserved', request id, ring, built epoch, lines, product id, name, …}
+--   {'reserved', request id, ring, built epoch, deadline, lines, product id, name, …}
 --     request id '' when nothing was appended; ring is 1 when the caller has to ring the bell
 -- COST O(number of products + log number of holds)
 
 local products = #KEYS - 5
-if products < 1 or #ARGV < 12 + 2 * products or #ARGV % 2 ~= 0 then
-  return redis.error_reply('ERR reserve_stock takes 5 keys and the products, 12 arguments and pairs')
+if products < 1 or #ARGV < 14 + 2 * products or #ARGV % 2 ~= 0 then
+  return redis.error_reply('ERR reserve_stock takes 5 keys and the products, 14 arguments and pairs')
 end
 local lane_key, outbox_key, bell_key, hold_key, holds_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lane, epoch, nonce, user_id, user_coupon_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local hold_ms, keep_ms, bell_ms, backlog_limit = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 local append, held_before, lines_before = ARGV[10] == '1', ARGV[11], ARGV[12]
+local order_lane, held_until_ms = ARGV[13], tonumber(ARGV[14])
 if not (string.match(ARGV[6], '^%d+$') and string.match(ARGV[7], '^%d+$') and string.match(bell_ms, '^[1-9]%d*$')) then
   return redis.error_reply('ERR reserve_stock takes whole milliseconds')
 end
 for i = 1, products do
-  if not string.match(ARGV[12 + 2 * i], '^[1-9]%d*$') then
+  if not string.match(ARGV[14 + 2 * i], '^[1-9]%d*$') then
     return redis.error_reply('ERR reserve_stock takes quantities of at least 1')
   end
 end
@@ -63,7 +70,7 @@ local built_epoch = state[5]
 
 local function with_names(reply)
   for i = 1, products do
-    reply[#reply + 1] = ARGV[11 + 2 * i]
+    reply[#reply + 1] = ARGV[13 + 2 * i]
     reply[#reply + 1] = redis.call('HGET', KEYS[5 + i], 'name') or ''
   end
   return reply
@@ -77,8 +84,19 @@ if known[1] == 'refused' then
   end
   return answer
 end
-if known[1] then
-  return with_names({'replayed', known[2], 0, built_epoch, known[3]})
+if known[1] == 'ending' then
+  return {'ending'}
+end
+-- Units that an earlier lane gave back are not held any more: there the request has to take them anew. What was
+-- submitted is answered as it was, whatever became of it: the request id tells.
+if known[1] and not (known[1] == 'released' and known[2] == '') then
+  return with_names({'replayed', known[2], 0, built_epoch, redis.call('ZSCORE', holds_key, nonce) or '', known[3]})
+end
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+if held_until_ms and now_ms >= held_until_ms then
+  return {'hold_expired'}
 end
 
 -- A refusal is remembered only for a caller who asked under an idempotency key: it must hear the same no again.
@@ -92,7 +110,7 @@ end
 
 local lines, short = {}, {'out_of_stock'}
 for i = 1, products do
-  local product_id, quantity = ARGV[11 + 2 * i], ARGV[12 + 2 * i]
+  local product_id, quantity = ARGV[13 + 2 * i], ARGV[14 + 2 * i]
   local sku = redis.call('HMGET', KEYS[5 + i], 'status', 'price', 'available')
   if sku[1] ~= 'ACTIVE' then
     return refused({'product_not_found', product_id})
@@ -110,10 +128,8 @@ if redis.call('XLEN', outbox_key) >= backlog_limit then
   return {'backlogged'}
 end
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local own_lines = table.concat(lines, ' ')
-local request_id, ring = '', 0
+local request_id, ring, deadline_ms = '', 0, string.format('%.0f', now_ms + hold_ms)
 
 -- The append comes first: it is the only write that Redis could refuse, and then nothing has changed.
 if append then
@@ -126,7 +142,7 @@ if append then
   for i, word in ipairs(with_names({})) do
     entry[#entry + 1] = i % 2 == 1 and 'name:' .. word or word
   end
-  for i = 13 + 2 * products, #ARGV, 2 do
+  for i = 15 + 2 * products, #ARGV, 2 do
     entry[#entry + 1] = 'name:' .. ARGV[i]
     entry[#entry + 1] = ARGV[i + 1]
   end
@@ -135,13 +151,14 @@ if append then
 end
 
 for i = 1, products do
-  redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. ARGV[12 + 2 * i])
+  redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. ARGV[14 + 2 * i])
 end
 redis.call('HSET', hold_key, 'state', 'held', 'request_id', request_id, 'lines', own_lines,
-  'keep_ms', string.format('%.0f', keep_ms))
-redis.call('ZADD', holds_key, string.format('%.0f', now_ms + hold_ms), nonce)
+  'keep_ms', string.format('%.0f', keep_ms), 'order_lane', order_lane)
+redis.call('PERSIST', hold_key)
+redis.call('ZADD', holds_key, deadline_ms, nonce)
 
 if append then
   ring = redis.call('SET', bell_key, '1', 'NX', 'PX', bell_ms) and 1 or 0
 end
-return with_names({'reserved', request_id, ring, built_epoch, own_lines})
+return with_names({'reserved', request_id, ring, built_epoch, deadline_ms, own_lines})

@@ -55,7 +55,13 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
     that begin with ``sentinel_`` are for the sentinels (``sentinel_password``). Raises ValueError for a URL that cannot
     be understood.
     """
-    options: dict[str, Any] = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), **_time_outs(timeout_seconds)}
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        # Bytes that are no UTF-8 become lone surrogates: whoever stores them as text is refused, nobody is stopped.
+        "encoding_errors": "surrogateescape",
+        "retry": Retry(NoBackoff(), 0),
+        **_time_outs(timeout_seconds),
+    }
     if "+" not in urlsplit(url).scheme:
         pool = redis.BlockingConnectionPool.from_url(
             url, max_connections=max_connections, timeout=POOL_WAIT_SECONDS, **options

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from engine.errors import GateUnavailable
 from engine.gate import keys
-from engine.gate.gate import BELL_SECONDS, Gate, LaneState, unavailability_translated
+from engine.gate.gate import BELL_SECONDS, Gate, LaneState, Published, unavailability_translated
 from engine.gate.request_ids import new_nonce, repeatable_nonce
 from engine.outcomes import IssueStatus, RequestKind
 
 KIND = "coupon"
-WINNERS_PER_WRITE = 1000
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,6 @@ class CouponTerms:
             "starts_at_ms": _milliseconds(self.starts_at),
             "ends_at_ms": _milliseconds(self.ends_at),
         }
-
-
-@dataclass(frozen=True)
-class Winner:
-    """One issuance the ledger knows, as needed to rebuild the gate."""
-
-    user_id: int
-    sequence: int
-    request_id: str
 
 
 def lane_of_coupon(gate: Gate, coupon_id: int) -> int:
@@ -100,11 +88,11 @@ def issue(gate: Gate, coupon_id: int, user_id: int, idempotency_key: str | None)
     return IssueDecision(status, lane)
 
 
-def publish(gate: Gate, terms: CouponTerms) -> None:
-    """Make these terms the ones decided by, unless the gate knows newer ones. Safe to repeat."""
+def publish(gate: Gate, terms: CouponTerms) -> Published:
+    """Make these terms the ones decided by, unless the gate knows newer ones; where it knows them. Safe to repeat."""
     lane = lane_of_coupon(gate, terms.coupon_id)
     fields = terms.fields()
-    gate.decide(
+    reply = gate.decide(
         lane,
         lambda state: gate.run(
             "publish_coupon",
@@ -119,6 +107,7 @@ def publish(gate: Gate, terms: CouponTerms) -> None:
             ],
         ),
     )
+    return Published(lane, epoch=int(reply[2]))
 
 
 def issued_count(gate: Gate, coupon_id: int) -> int | None:
@@ -127,24 +116,6 @@ def issued_count(gate: Gate, coupon_id: int) -> int | None:
     with unavailability_translated():
         count = gate.client.hget(keys.coupon(lane, coupon_id), "issued")
     return None if count is None else int(str(count))
-
-
-def build(gate: Gate, terms: CouponTerms, issued: int, winners: Iterable[Winner]) -> None:
-    """Write a coupon as the ledger knows it. Only for a closed lane: it replaces what is there, step by step."""
-    lane = lane_of_coupon(gate, terms.coupon_id)
-    winners_key = keys.winners(lane, terms.coupon_id)
-    with unavailability_translated():
-        gate.client.delete(winners_key)
-        chunk: dict[Any, Any] = {}
-        for winner in winners:
-            chunk[str(winner.user_id)] = f"{winner.sequence} {winner.request_id}"
-            if len(chunk) == WINNERS_PER_WRITE:
-                gate.client.hset(winners_key, mapping=chunk)
-                chunk = {}
-        if chunk:
-            gate.client.hset(winners_key, mapping=chunk)
-        fields: dict[Any, Any] = {**terms.fields(), "issued": str(issued)}
-        gate.client.hset(keys.coupon(lane, terms.coupon_id), mapping=fields)
 
 
 def _milliseconds(moment: datetime | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,20 @@ class LaneState:
     replid: str
     backlog: int
     head_age_ms: int | None
+    built_epoch: int | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether this lane decides: open, and on the server that the guard approved."""
+        """Whether this lane decides: open, and going on with the history that the guard approved."""
         return self.open and self.approved_replid == self.replid
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the gate took terms over: what the ledger may rely on only while the lane is in that epoch."""
+
+    lane: int
+    epoch: int
 
 
 class Gate:
@@ -89,6 +98,7 @@ class Gate:
             replid=reply[6],
             backlog=int(reply[7]),
             head_age_ms=_number(reply[8]),
+            built_epoch=_number(reply[9]),
         )
 
     def known_lane(self, lane: int) -> LaneState:
@@ -109,7 +119,14 @@ class Gate:
 
     def request_key(self) -> str:
         """The secret that seals request ids: the same in all lanes and for ever, so it is asked for once."""
-        return self._request_key or self.known_lane(0).request_key
+        for lane in range(self.lanes):
+            if self._request_key:
+                break
+            with suppress(GateUnavailable):  # one server away must not keep the others' lanes from their requests
+                self.known_lane(lane)
+        if not self._request_key:
+            raise GateUnavailable("no lane is ready")
+        return self._request_key
 
     def decide(self, lane: int, ask: Callable[[LaneState], list[Any]]) -> list[Any]:
         """Run a deciding script under the lane's epoch; learn a new epoch at most once.

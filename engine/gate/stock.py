@@ -13,7 +13,9 @@ from engine.outcomes import RequestKind, ReserveStatus
 
 KIND = "sku"
 HOLD_SECONDS = 30
-"""After this time the sweeper asks the ledger what became of a hold; far longer than an order takes to be appended."""
+"""A hold's deadline; far longer than an order takes to be appended, and afterwards it is not appended any more."""
+GRACE_SECONDS = 2
+"""How long after its deadline the sweeper takes a hold for overdue: several servers' clocks may differ by that."""
 KEEP_SECONDS = 25 * 3600
 """How long an answer under an idempotency key is remembered: the contract's 24 hours and some."""
 RETURN_MARKER_SECONDS = 7 * 24 * 3600
@@ -39,6 +41,8 @@ class Reservation:
     request_id: str = ""
     ring: bool = False
     built_epoch: int = 0
+    deadline_ms: int | None = None
+    """When the hold expires, by its server's clock; None once it has ended."""
     lines: tuple[Line, ...] = ()
     missing_product_id: int = 0
     available: Mapping[int, int] = field(default_factory=dict)
@@ -61,12 +65,13 @@ class OrderAttempt:
 
 @dataclass(frozen=True)
 class Hold:
-    """A hold as its key tells it; ``request_id`` is '' in every lane but the order's last."""
+    """An overdue hold that was set aside; ``request_id`` is '' in every lane but the one the order is submitted in."""
 
     lane: int
+    built_epoch: int
     nonce: str
-    state: str
     request_id: str
+    order_lane: int
     product_ids: tuple[int, ...]
 
 
@@ -92,14 +97,15 @@ def claim_idempotency_key(gate: Gate, user_id: int, nonce: str, fingerprint: str
 
 
 def reserve(
-    gate: Gate, lane: int, quantities: Sequence[tuple[int, int]], attempt: OrderAttempt, *, append: bool
+    gate: Gate, lane: int, quantities: Sequence[tuple[int, int]], attempt: OrderAttempt, *, order_lane: int
 ) -> Reservation:
-    """Take units of the lane's products, all or none. ``append`` in the order's last lane submits the order.
+    """Take units of the lane's products, all or none; in ``order_lane``, the last one, this submits the order.
 
     ``quantities`` are (product id, units), each product once. Raises GateUnavailable; after a time-out the outcome is
     unknown, and the sweeper gives back whatever was taken for nothing.
     """
     earlier = attempt.reserved
+    deadlines = [part.deadline_ms for part in earlier if part.deadline_ms is not None]
 
     def ask(state: LaneState) -> list[str]:
         arguments: list[str | int] = [
@@ -112,9 +118,11 @@ def reserve(
             KEEP_SECONDS * 1000 if attempt.keep else 0,
             BELL_SECONDS * 1000,
             gate.backlog_limit,
-            int(append),
+            int(lane == order_lane),
             " ".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
             " ".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for part in earlier for line in part.lines),
+            order_lane,
+            min(deadlines, default=""),
         ]
         for product_id, quantity in quantities:
             arguments += [product_id, quantity]
@@ -129,61 +137,66 @@ def reserve(
     return _reservation(lane, gate.decide(lane, ask))
 
 
-def settle(gate: Gate, lane: int, nonces: Sequence[str]) -> None:
-    """End the holds of orders that the ledger completed. Safe to repeat."""
+def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> None:
+    """End the holds of orders that the ledger completed, unless the lane was rebuilt meanwhile. Safe to repeat."""
     for start in range(0, len(nonces), HOLDS_PER_CALL):
         part = nonces[start : start + HOLDS_PER_CALL]
-        gate.run("settle_holds", [keys.holds(lane), *(keys.hold(lane, nonce) for nonce in part)], list(part))
+        hold_keys = [keys.hold(lane, nonce) for nonce in part]
+        gate.run("settle_holds", [keys.lane(lane), keys.holds(lane), *hold_keys], [built_epoch, *part])
 
 
-def release(gate: Gate, lane: int, nonce: str, product_ids: Sequence[int]) -> bool:
-    """Give a hold's units back; whether it still held any. Safe to repeat."""
+def release(gate: Gate, lane: int, built_epoch: int, nonce: str, product_ids: Sequence[int]) -> bool:
+    """Give a hold's units back, unless the lane was rebuilt meanwhile; whether it still held any. Safe to repeat."""
     if not product_ids:
         return False
+    sku_keys = [keys.sku(lane, product_id) for product_id in product_ids]
     reply = gate.run(
         "release_stock",
-        [keys.holds(lane), keys.hold(lane, nonce), *(keys.sku(lane, product_id) for product_id in product_ids)],
-        [nonce, *product_ids],
+        [keys.lane(lane), keys.holds(lane), keys.hold(lane, nonce), *sku_keys],
+        [built_epoch, nonce, *product_ids],
     )
     return bool(reply[0] == "released")
 
 
-def put_back(gate: Gate, lane: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
-    """Put the units of a cancelled order back on sale, once. Raises GateUnavailable while the lane is not ready."""
-    gate.decide(
-        lane,
-        lambda state: gate.run(
-            "return_stock",
-            [
-                keys.lane(lane),
-                keys.returned(lane, nonce),
-                *(keys.sku(lane, product_id) for product_id, _ in quantities),
-            ],
-            [state.epoch or 0, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
-        ),
+def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
+    """Put the units of a cancelled order back on sale, once.
+
+    ``built_epoch`` is the lane's in the ledger at the time when that said the units are to be returned: a lane that was
+    built later has counted them. Raises GateUnavailable while the lane is not ready.
+    """
+    sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
+    reply = gate.run(
+        "return_stock",
+        [keys.lane(lane), keys.returned(lane, nonce), *sku_keys],
+        [built_epoch, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
     )
+    if reply[0] == "lane_not_ready":
+        raise GateUnavailable(f"lane {lane} is not ready")
 
 
-def mark_returned(gate: Gate, lane: int, nonces: Sequence[str]) -> None:
-    """Tell :func:`put_back` that a rebuild has counted these orders' units already. Only for a closed lane."""
+def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
+    """Set holds aside that are overdue and whose order does not wait in this lane's outbox, the longest overdue first.
+
+    Until such a hold has ended, a repetition of its request is not answered.
+    """
+    nonces = [str(nonce) for nonce in gate.run("due_holds", [keys.holds(lane)], [limit])]
+    if not nonces:
+        return []
+    built_epoch, *words = gate.run(
+        "claim_holds",
+        [keys.lane(lane), keys.outbox(lane), keys.holds(lane), *(keys.hold(lane, nonce) for nonce in nonces)],
+        [GRACE_SECONDS * 1000, *nonces],
+    )
+    return [
+        Hold(lane, int(built_epoch or 0), nonce, request_id, int(order_lane or lane), _product_ids(lines))
+        for nonce, request_id, lines, order_lane in zip(*(words[part::4] for part in range(4)), strict=True)
+    ]
+
+
+def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
+    """The request id that an order was submitted under in this lane; '' if the lane knows of none."""
     with unavailability_translated():
-        for nonce in nonces:
-            gate.client.set(keys.returned(lane, nonce), "1", ex=RETURN_MARKER_SECONDS)
-
-
-def due_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
-    """Holds whose deadline has passed, the longest overdue first."""
-    return [_read_hold(gate, lane, str(nonce)) for nonce in gate.run("due_holds", [keys.holds(lane)], [limit])]
-
-
-def forget_holds(gate: Gate, lane: int) -> int:
-    """Drop every hold of a closed lane that is being rebuilt; how many there were."""
-    with unavailability_translated():
-        nonces = [str(nonce) for nonce in gate.client.zrange(keys.holds(lane), 0, -1)]
-        for nonce in nonces:
-            gate.client.delete(keys.hold(lane, nonce))
-        gate.client.delete(keys.holds(lane))
-    return len(nonces)
+        return str(gate.client.hget(keys.hold(lane, nonce), "request_id") or "")
 
 
 def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
@@ -195,28 +208,28 @@ def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _read_hold(gate: Gate, lane: int, nonce: str) -> Hold:
-    with unavailability_translated():
-        state, request_id, lines = gate.client.hmget(keys.hold(lane, nonce), "state", "request_id", "lines")
-    product_ids = tuple(int(part.split(":")[0]) for part in str(lines or "").split())
-    return Hold(lane, nonce, str(state or ""), str(request_id or ""), product_ids)
+def _product_ids(lines: str) -> tuple[int, ...]:
+    return tuple(int(part.split(":")[0]) for part in lines.split())
 
 
 def _reservation(lane: int, reply: Sequence[str]) -> Reservation:
     status = ReserveStatus(reply[0])
     if status is ReserveStatus.BACKLOGGED:
         raise GateUnavailable(f"the outbox of lane {lane} is over its limit")
+    if status in (ReserveStatus.ENDING, ReserveStatus.HOLD_EXPIRED):
+        raise GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
     if status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Reservation(status, lane, missing_product_id=int(reply[1]))
     if status is ReserveStatus.OUT_OF_STOCK:
         pairs = zip(reply[1::2], reply[2::2], strict=True)
         return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})
-    names = {int(product): name for product, name in zip(reply[5::2], reply[6::2], strict=True)}
+    names = {int(product): name for product, name in zip(reply[6::2], reply[7::2], strict=True)}
     return Reservation(
         status,
         lane,
         request_id=reply[1],
         ring=int(reply[2]) == 1,
         built_epoch=int(reply[3]),
-        lines=parse_lines(reply[4], names),
+        deadline_ms=int(reply[4]) if reply[4] else None,
+        lines=parse_lines(reply[5], names),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal_column, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
+from engine.ledger.progress import is_in_epoch
 from engine.ledger.session import Ledger
 from engine.ledger.tables import coupons, user_coupons
 
@@ -70,6 +71,15 @@ RECORD_ISSUANCES = text("""
     UPDATE coupons SET issued = coupons.issued + counted.issued
     FROM counted JOIN locked ON locked.id = counted.coupon_id
     WHERE coupons.id = counted.coupon_id
+""")
+
+
+WINNERS = text("""
+    SELECT string_agg(user_id || ' ' || sequence || ' ' || request_id, E'\\n') AS lines, max(sequence) AS last
+    FROM (
+        SELECT user_id, sequence, request_id FROM user_coupons
+        WHERE coupon_id = :coupon_id AND sequence > :after ORDER BY sequence LIMIT :limit
+    ) AS page
 """)
 
 
@@ -155,20 +165,31 @@ def unpublished_coupons(connection: Connection) -> list[Coupon]:
     return [_coupon(row) for row in connection.execute(query).mappings()]
 
 
-def mark_published(connection: Connection, coupon_id: int, version: int) -> None:
-    """Remember that the gate knows this version."""
-    connection.execute(
-        update(coupons)
-        .where(coupons.c.id == coupon_id, coupons.c.published_version < version)
-        .values(published_version=version)
-    )
+def mark_published(connection: Connection, coupon_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """Remember that the gate knows this version, if the lane is still in the epoch in which it took it over.
+
+    A server that came back since may not know it any more: then it is published again.
+    """
+    if is_in_epoch(connection, lane, epoch):
+        connection.execute(
+            update(coupons)
+            .where(coupons.c.id == coupon_id, coupons.c.published_version < version)
+            .values(published_version=version)
+        )
 
 
-def winners_of(connection: Connection, coupon_id: int) -> Sequence[tuple[int, int, str]]:
-    """(user id, sequence, request id) of everybody who has the coupon."""
-    query = select(user_coupons.c.user_id, user_coupons.c.sequence, user_coupons.c.request_id)
-    rows = connection.execute(query.where(user_coupons.c.coupon_id == coupon_id).order_by(literal_column("2")))
-    return [(row.user_id, row.sequence, row.request_id) for row in rows]
+def winners_of(connection: Connection, coupon_id: int, at_a_time: int) -> Iterator[str]:
+    """Everybody who has the coupon, in texts of at most so many lines ``<user id> <sequence> <request id>``.
+
+    Postgres puts the texts together: a million rows never become a million objects here.
+    """
+    after = 0
+    while True:
+        row = connection.execute(WINNERS, {"coupon_id": coupon_id, "after": after, "limit": at_a_time}).one()
+        if row.last is None:
+            return
+        yield row.lines
+        after = row.last
 
 
 def _coupon(row: Mapping[Any, Any]) -> Coupon:

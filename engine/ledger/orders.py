@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, select, text
 
+from engine.ledger.progress import built_epochs
 from engine.ledger.shop_tables import order_followups, order_items, orders
 from engine.outcomes import Refusal
 
@@ -161,8 +162,14 @@ def nonces_with_stock_to_return(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def expire(connection: Connection, nonces: Sequence[str]) -> dict[str, Ending]:
-    """Close the books on holds without an order: EXPIRED, unless the drain was first. How they stand then, by nonce."""
+def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence[str]) -> dict[str, Ending]:
+    """Close the books on holds without an order: EXPIRED, unless the drain was first. How they stand then, by nonce.
+
+    Empty when the lane was rebuilt since ``built_epoch``: the holds are gone, and an order may have been accepted anew
+    under the nonce of one of them.
+    """
+    if built_epochs(connection).get(lane) != built_epoch:
+        return {}
     connection.execute(
         text("""
             INSERT INTO orders (nonce, status, failure)

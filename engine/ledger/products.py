@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from engine.ledger.progress import is_in_epoch
 from engine.ledger.shop_tables import products
 
 
@@ -75,13 +76,17 @@ def unpublished_products(connection: Connection) -> list[Product]:
     return [_product(row) for row in connection.execute(query).mappings()]
 
 
-def mark_product_published(connection: Connection, product_id: int, version: int) -> None:
-    """Remember that the gate knows this version."""
-    connection.execute(
-        update(products)
-        .where(products.c.id == product_id, products.c.published_version < version)
-        .values(published_version=version)
-    )
+def mark_product_published(connection: Connection, product_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """Remember that the gate knows this version, if the lane is still in the epoch in which it took it over.
+
+    A server that came back since may not know it any more: then it is published again.
+    """
+    if is_in_epoch(connection, lane, epoch):
+        connection.execute(
+            update(products)
+            .where(products.c.id == product_id, products.c.published_version < version)
+            .values(published_version=version)
+        )
 
 
 def _product(row: Mapping[Any, Any]) -> Product:

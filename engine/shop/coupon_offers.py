@@ -158,9 +158,9 @@ def _published_or_refused(engine: Engine, coupon: Coupon | Refused | None) -> Co
 
 
 def _publish(engine: Engine, coupon: Coupon) -> None:
-    gate_coupons.publish(engine.gate, terms_of(coupon))
+    at = gate_coupons.publish(engine.gate, terms_of(coupon))
     with engine.ledger.transaction() as connection:
-        ledger_coupons.mark_published(connection, coupon.id, coupon.version)
+        ledger_coupons.mark_published(connection, coupon.id, coupon.version, lane=at.lane, epoch=at.epoch)
 
 
 def _overview(engine: Engine, coupon: Coupon) -> CouponOverview:

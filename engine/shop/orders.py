@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -14,6 +15,8 @@ from engine.gate.stock import OrderAttempt, Reservation
 from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
 from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
+
+logger = logging.getLogger(__name__)
 
 
 def place_order(
@@ -41,13 +44,12 @@ def place_order(
         by_lane.setdefault(stock.lane_of_product(engine.gate, product_id), []).append((product_id, quantity))
     lanes = sorted(by_lane)
     for lane in lanes:
-        last = lane == lanes[-1]
         try:
-            reservation = stock.reserve(engine.gate, lane, by_lane[lane], attempt, append=last)
+            reservation = stock.reserve(engine.gate, lane, by_lane[lane], attempt, order_lane=lanes[-1])
         except GateUnavailable:
             # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
             # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
-            if not last:
+            if lane != lanes[-1]:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:
@@ -76,18 +78,33 @@ def submitted_order(entry: Entry) -> SubmittedOrder:
 
 
 def end_holds(engine: Engine, settlement: Settlement) -> None:
-    """Tell the gate what the ledger has committed: sold units stay away, unsold ones come back. Safe to repeat."""
-    sold: dict[int, list[str]] = {}
+    """Tell the gate what the ledger has committed: sold units stay away, unsold ones come back. Safe to repeat.
+
+    Never raises GateUnavailable: a lane whose server is away must not keep this lane's outbox from moving on. Its holds
+    keep their deadline, and the sweeper asks the ledger.
+    """
+    away: set[int] = set()
+    sold: dict[tuple[int, int], list[str]] = {}
     for order in settlement.sold:
-        for lane, _ in order.held:
-            sold.setdefault(lane, []).append(order.nonce)
-    for lane, nonces in sorted(sold.items()):
-        stock.settle(engine.gate, lane, nonces)
+        for held in order.held:
+            sold.setdefault(held, []).append(order.nonce)
+    for (lane, built_epoch), nonces in sorted(sold.items()):
+        try:
+            stock.settle(engine.gate, lane, built_epoch, nonces)
+        except GateUnavailable as error:
+            away.add(lane)
+            logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
     for order in settlement.unsold:
-        for lane, _ in order.held:
+        for lane, built_epoch in order.held:
+            if lane in away:
+                continue
             products = [line.product_id for line in order.lines]
             own = [product for product in products if stock.lane_of_product(engine.gate, product) == lane]
-            stock.release(engine.gate, lane, order.nonce, own)
+            try:
+                stock.release(engine.gate, lane, built_epoch, order.nonce, own)
+            except GateUnavailable as error:
+                away.add(lane)
+                logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
@@ -95,7 +112,7 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
     for reservation in attempt.reserved:
         try:
             products = [line.product_id for line in reservation.lines]
-            stock.release(engine.gate, reservation.lane, attempt.nonce, products)
+            stock.release(engine.gate, reservation.lane, reservation.built_epoch, attempt.nonce, products)
         except GateUnavailable:
             continue
 

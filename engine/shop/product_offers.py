@@ -156,7 +156,7 @@ def _published_or_refused(engine: Engine, product: Product | Refused | None) -> 
 
 
 def _publish(engine: Engine, product: Product) -> None:
-    gate_products.publish(engine.gate, terms_of_product(product))
+    at = gate_products.publish(engine.gate, terms_of_product(product))
     gate_products.forget_list(engine.gate)
     with engine.ledger.transaction() as connection:
-        ledger_products.mark_product_published(connection, product.id, product.version)
+        ledger_products.mark_product_published(connection, product.id, product.version, lane=at.lane, epoch=at.epoch)

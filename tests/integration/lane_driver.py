@@ -39,9 +39,27 @@ class LaneDriver:
         seconds, microseconds = self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, rebuilt: int = 1, replid: str = "") -> list[Any]:
-        arguments: list[Argument] = [epoch, replid or self.replid, last_number, self.gate.lanes, REQUEST_KEY, rebuilt]
+    def begin_build(self, epoch: Argument, replid: str = "") -> list[Any]:
+        return self.gate.run("begin_build", [self.lane_key], [epoch, replid or self.replid])
+
+    def open_built(self, epoch: Argument, last_number: Argument = 0, replid: str = "") -> list[Any]:
+        arguments: list[Argument] = [epoch, replid or self.replid, last_number, self.gate.lanes, REQUEST_KEY]
         return self.gate.run("open_lane", [self.lane_key], arguments)
+
+    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, replid: str = "") -> list[Any]:
+        """As a rebuild with nothing to build does: the answer of the first script that refuses, or of the last."""
+        begun = self.begin_build(epoch, replid)
+        return self.open_built(epoch, last_number, replid) if begun == ["building"] else begun
+
+    def approve(self, epoch: Argument, **examined: Argument) -> list[Any]:
+        """As the guard does with a lane that it has examined just now; ``examined`` replaces what it saw."""
+        seen = {
+            "replid": self.replid,
+            "examined_epoch": str(self.client.hget(self.lane_key, "epoch")),
+            "last_number": str(self.client.hget(self.lane_key, "last_number")),
+            **examined,
+        }
+        return self.gate.run("approve_lane", [self.lane_key], [epoch, *seen.values()])
 
     def publish(
         self,

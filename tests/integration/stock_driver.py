@@ -29,6 +29,8 @@ def reserve(
         "append": 1,
         "held": "",
         "lines": "",
+        "order_lane": 0,
+        "deadline": "",
     }
     assert changes.keys() <= wanted.keys()
     pairs = [part for pair in quantities.items() for part in pair]
@@ -36,17 +38,28 @@ def reserve(
     return engine.gate.run("reserve_stock", script_keys, [*{**wanted, **changes}.values(), *pairs, *carried])
 
 
-def settle(engine: Engine, *nonces: str) -> list[Any]:
-    return engine.gate.run("settle_holds", [HOLDS, *(keys.hold(0, each) for each in nonces)], list(nonces))
+def built_epoch(engine: Engine) -> str:
+    """The lane's, as it is now."""
+    return str(engine.gate.client.hget(LANE, "built_epoch"))
 
 
-def release(engine: Engine, *products: int, nonce: str = NONCE) -> list[Any]:
-    script_keys = [HOLDS, keys.hold(0, nonce), *(keys.sku(0, each) for each in products)]
-    return engine.gate.run("release_stock", script_keys, [nonce, *products])
+def settle(engine: Engine, *nonces: str, built: str | None = None) -> list[Any]:
+    script_keys = [LANE, HOLDS, *(keys.hold(0, each) for each in nonces)]
+    return engine.gate.run("settle_holds", script_keys, [built or built_epoch(engine), *nonces])
 
 
-def put_back(engine: Engine, quantities: dict[int, Any], epoch: str | None = None, keep_ms: Any = KEEP_MS) -> list[Any]:
-    current = epoch or str(engine.gate.client.hget(LANE, "epoch"))
+def release(engine: Engine, *products: int, nonce: str = NONCE, built: str | None = None) -> list[Any]:
+    script_keys = [LANE, HOLDS, keys.hold(0, nonce), *(keys.sku(0, each) for each in products)]
+    return engine.gate.run("release_stock", script_keys, [built or built_epoch(engine), nonce, *products])
+
+
+def claim(engine: Engine, *nonces: str, grace_ms: int = 0) -> list[Any]:
+    script_keys = [LANE, OUTBOX, HOLDS, *(keys.hold(0, each) for each in nonces)]
+    return engine.gate.run("claim_holds", script_keys, [grace_ms, *nonces])
+
+
+def put_back(engine: Engine, quantities: dict[int, Any], built: str | None = None, keep_ms: Any = KEEP_MS) -> list[Any]:
+    current = built or built_epoch(engine)
     script_keys = [LANE, keys.returned(0, NONCE), *(keys.sku(0, each) for each in quantities)]
     return engine.gate.run("return_stock", script_keys, [current, keep_ms, *quantities.values()])
 

@@ -23,7 +23,7 @@ def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]
     lane = LaneDriver(gate, request.param)
     lane.client.flushdb()
     assert lane.open() == ["opened"]
-    assert lane.publish(COUPON) == ["published", "0"]
+    assert lane.publish(COUPON) == ["published", "0", str(EPOCH)]
     yield lane
     gate.close()
 
@@ -222,7 +222,7 @@ def test_numbers_and_sequences_have_no_gaps_whatever_is_refused_in_between(lane:
 
 def test_numbers_go_on_under_a_new_epoch(lane: LaneDriver) -> None:
     lane.issue(COUPON, 1)
-    assert lane.open(epoch=EPOCH + 1, rebuilt=0) == ["opened"]
+    assert lane.approve(EPOCH + 1) == ["approved"]
     assert lane.issue(COUPON, 2) == ["stale_epoch", str(EPOCH + 1)]
     assert lane.issue(COUPON, 2, epoch=EPOCH + 1)[:3] == ["issued", "2", f"{lane.number}.{EPOCH + 1}.2.n2"]
     assert [entry_id for entry_id, _ in lane.outbox()] == [f"{EPOCH}-1", f"{EPOCH + 1}-2"]

@@ -13,7 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Issuance, available_coupons_of_user, record_issuances
+from engine.ledger.progress import begin_epoch
 from engine.ledger.session import Ledger
+from tests.integration.offers import WINNERS
 
 NOW_MS = 1_700_000_000_123
 LARGEST = 2**53 - 1
@@ -44,7 +46,8 @@ def record(ledger: Ledger, *issuances: Issuance) -> None:
 
 def recorded(ledger: Ledger, coupon_id: int) -> list[tuple[int, int, str]]:
     with ledger.read() as connection:
-        return list(ledger_coupons.winners_of(connection, coupon_id))
+        rows = connection.execute(WINNERS, {"coupon_id": coupon_id})
+        return [(row.user_id, row.sequence, row.request_id) for row in rows]
 
 
 def issued(ledger: Ledger, coupon_id: int) -> int:
@@ -225,10 +228,14 @@ def test_a_change_has_to_be_published_until_its_own_version_was(ledger: Ledger) 
         with ledger.read() as connection:
             return [waiting.version for waiting in ledger_coupons.unpublished_coupons(connection)]
 
-    def mark(version: int) -> None:
-        with ledger.transaction() as connection:
-            ledger_coupons.mark_published(connection, coupon, version)
+    with ledger.transaction() as connection:
+        begin_epoch(connection, 3, examined=None, last_number=0, rebuilt=True)
 
+    def mark(version: int, epoch: int = 1) -> None:
+        with ledger.transaction() as connection:
+            ledger_coupons.mark_published(connection, coupon, version, lane=3, epoch=epoch)
+
+    mark(1, epoch=0)  # confirmed by a server that is not the lane's any more
     assert unpublished() == [1]
     mark(1)
     assert unpublished() == []

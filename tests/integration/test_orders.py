@@ -228,7 +228,7 @@ def test_a_hold_without_an_order_expires_and_gives_back_its_units(engine: Engine
     lane = stock.lane_of_product(engine.gate, product)
     nonce = stock.order_nonce(engine.gate, 1, None)
     attempt = stock.OrderAttempt(nonce, 1, None, keep=False)
-    stock.reserve(engine.gate, lane, [(product, 3)], attempt, append=False)
+    stock.reserve(engine.gate, lane, [(product, 3)], attempt, order_lane=lane + 1)
     sweep(engine)
     assert available(engine, product) == 2
     overdue(engine)
@@ -251,7 +251,7 @@ def test_when_the_sweeper_was_first_the_drain_fails_the_order_and_gives_back(eng
     placed = order(engine, user, {product: 1})
     assert isinstance(placed, Submitted)
     with engine.ledger.transaction() as connection:
-        expire(connection, [placed.request_id.rsplit(".", 1)[1]])
+        expire(connection, 0, 1, [placed.request_id.rsplit(".", 1)[1]])
     drain_all(engine)
     assert failure_of(engine, placed) is Refusal.TEMPORARY_ERROR
     assert (available(engine, product), balance(engine, user), holds(engine)) == (5, 1_000, 0)
@@ -281,10 +281,10 @@ def test_the_gate_that_goes_away_between_two_lanes_leaks_nothing(
     lanes = sorted({stock.lane_of_product(engine.gate, product) for product in products})
     reserve = stock.reserve
 
-    def reserve_but_fail_last(gate: object, lane: int, *arguments: object, append: bool) -> object:
-        if append:
+    def reserve_but_fail_last(gate: object, lane: int, *arguments: object, order_lane: int) -> object:
+        if lane == order_lane:
             raise GateUnavailable("the plug was pulled")
-        return reserve(gate, lane, *arguments, append=append)  # type: ignore[arg-type]
+        return reserve(gate, lane, *arguments, order_lane=order_lane)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stock, "reserve", reserve_but_fail_last)
     with pytest.raises(GateUnavailable):

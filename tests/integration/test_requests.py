@@ -91,7 +91,7 @@ def test_a_request_that_left_the_outbox_cannot_be_told_without_the_ledger(
 
 def test_a_request_of_a_closed_lane_is_pending_while_it_waits(engine: Engine, coupon: int) -> None:
     request_id = issue(engine, coupon)
-    close_lane(engine.gate, lane_of_coupon(engine.gate, coupon))
+    close_lane(engine.gate, engine.gate.inspect(lane_of_coupon(engine.gate, coupon)))
     assert request_state(engine, request_id) == pending(request_id)
 
 
@@ -183,7 +183,7 @@ def test_a_process_that_just_started_cannot_tell_while_the_gate_is_not_ready(
 ) -> None:
     request_id = issue(engine, coupon)
     for lane in range(lanes):
-        close_lane(engine.gate, lane)
+        close_lane(engine.gate, engine.gate.inspect(lane))
     with pytest.raises(GateUnavailable):
         request_state(make_engine(lanes=lanes), request_id)
 

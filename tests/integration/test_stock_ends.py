@@ -121,7 +121,7 @@ def test_under_a_key_the_end_of_a_hold_is_remembered_for_its_time_and_replayed(
     assert 0 < int(str(engine.gate.client.pttl(HOLD))) <= KEEP_MS
     change_product(engine, product, status="INACTIVE", available=0)
     before = keyspace(engine.gate.client)
-    assert reserve(engine, {product: 2}, keep=KEEP_MS, limit=0) == ["replayed", first[1], 0, *first[3:]]
+    assert reserve(engine, {product: 2}, keep=KEEP_MS, limit=0) == ["replayed", first[1], 0, first[3], "", *first[5:]]
     assert release(engine, product) == ["gone"]
     assert settle(engine, NONCE) == ["settled", 0]
     assert keyspace(engine.gate.client) == before
@@ -175,11 +175,12 @@ def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     put_back(engine, {product: 2})
     change_lane(engine, **change)
     before = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2}, epoch="99") == ["lane_not_ready"]
+    assert put_back(engine, {product: 2}, built="0") == ["lane_not_ready"]
     assert keyspace(engine.gate.client) == before
     change_lane(engine, **ready)
     before = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2}, epoch="99") == ["stale_epoch", "1"]
+    assert put_back(engine, {product: 2}, built="99") == ["lane_not_ready"]  # the ledger is ahead: it is being rebuilt
+    assert put_back(engine, {product: 2}, built="0") == ["rebuilt"]
     assert put_back(engine, {product: 2}) == ["already_returned"]
     assert keyspace(engine.gate.client) == before
     engine.gate.client.delete(RETURNED)

@@ -44,13 +44,15 @@ def product(engine: Engine) -> int:
 def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: Engine, product: int) -> None:
     answer = reserve(engine, {product: 2}, coupon=9)
     request_id = f"0.1.1.{NONCE}"
-    assert answer == ["reserved", request_id, 1, "1", f"{product}:2:700", str(product), answer[6]]
+    deadline = int(deadlines(engine)[NONCE])
+    assert answer == ["reserved", request_id, 1, "1", str(deadline), f"{product}:2:700", str(product), answer[7]]
     assert available(engine, product) == 3
     assert hold(engine) == {
         "state": "held",
         "request_id": request_id,
         "lines": f"{product}:2:700",
         "keep_ms": "0",
+        "order_lane": "0",
     }
     (entry_id, fields), *others = engine.gate.client.xrange(OUTBOX)
     assert (entry_id, others) == ("1-1", [])
@@ -62,8 +64,7 @@ def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: 
         "user_coupon_id": "9",
         "held": "0:1",
     }
-    assert (fields["lines"], fields[f"name:{product}"]) == (f"{product}:2:700", answer[6])
-    deadline = float(str(engine.gate.client.zscore(HOLDS, NONCE)))
+    assert (fields["lines"], fields[f"name:{product}"]) == (f"{product}:2:700", answer[7])
     assert deadline == int(fields["decided_at_ms"]) + HOLD_MS
     assert engine.gate.client.ttl(keys.hold(0, NONCE)) == -1
 
@@ -158,6 +159,7 @@ def test_a_reservation_leaves_exactly_these_keys(engine: Engine, product: int) -
     assert after.pop(BELL) == ("string", "1", True)
     assert after.pop(HOLDS) == ("zset", [(NONCE, *deadlines(engine).values())], False)
     record = {"state": "held", "request_id": request_id, "lines": f"{product}:2:700", "keep_ms": str(KEEP_MS)}
+    record["order_lane"] = "0"
     assert after.pop(keys.hold(0, NONCE)) == ("hash", record, False)
     before[LANE][1]["last_number"] = "1"  # type: ignore[index]
     before[keys.sku(0, product)][1]["available"] = "3"  # type: ignore[index]
@@ -172,13 +174,17 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     given = [reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0)]
     change_lane(engine, open=1)
     given.append(reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0))
+    engine.gate.client.hset(keys.hold(0, OTHER), "state", "ending")
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0))
+    engine.gate.client.hset(keys.hold(0, OTHER), "state", "held")
+    given.append(reserve(engine, unknown, nonce=OTHER, limit=0, deadline=1))
+    given.append(reserve(engine, unknown, limit=0, deadline=1))
     given.append(reserve(engine, unknown, limit=0))
     given.append(reserve(engine, short, limit=0))
     given.append(reserve(engine, right, limit=1))
     given.append(reserve(engine, right, limit=2))
     assert [answer[0] for answer in given] == list(ReserveStatus)
-    assert given[2][:5] == ["replayed", mine[1], 0, "1", f"{product}:1:700"]
+    assert given[3][:6] == ["replayed", mine[1], 0, "1", mine[4], f"{product}:1:700"]
 
 
 @pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
@@ -238,7 +244,8 @@ def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
     change_lane(engine, epoch=LARGEST, built_epoch=LARGEST, last_number=LARGEST - 1)
     answer = reserve(engine, {LARGEST: LARGEST}, user=LARGEST, coupon=LARGEST)
     line = f"{largest}:{largest}:{largest}"
-    assert answer == ["reserved", f"0.{largest}.{largest}.{NONCE}", 1, largest, line, largest, "감"]
+    deadline = str(int(deadlines(engine)[NONCE]))
+    assert answer == ["reserved", f"0.{largest}.{largest}.{NONCE}", 1, largest, deadline, line, largest, "감"]
     ((entry_id, fields),) = engine.gate.client.xrange(OUTBOX)
     assert entry_id == f"{largest}-{largest}"
     assert (fields["user_id"], fields["user_coupon_id"], fields["lines"]) == (largest, largest, line)
@@ -271,10 +278,11 @@ def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
 @pytest.mark.parametrize(
     ("script", "key_count", "argument_count"),
     [
-        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 12), (6, 12), (6, 13), (6, 15), (7, 14), (7, 15))),
-        *(("settle_holds", *counts) for counts in ((0, 0), (1, 0), (2, 0), (2, 2), (3, 1), (1, 1))),
-        *(("release_stock", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (4, 4))),
+        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 14), (6, 14), (6, 15), (6, 17), (7, 16), (7, 17))),
+        *(("settle_holds", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (2, 2))),
+        *(("release_stock", *counts) for counts in ((0, 0), (3, 2), (4, 2), (4, 4), (5, 3), (5, 5))),
         *(("return_stock", *counts) for counts in ((0, 0), (2, 2), (3, 2), (3, 4), (4, 3))),
+        *(("claim_holds", *counts) for counts in ((0, 0), (3, 1), (4, 1), (4, 3), (5, 2))),
         *(("due_holds", *counts) for counts in ((0, 1), (2, 1), (1, 0), (1, 2))),
     ],
 )

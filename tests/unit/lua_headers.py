@@ -89,7 +89,7 @@ def check_guard(source: str) -> None:
         entities = range(1, 5)
         right = {(keys.fixed + n * keys.repeated, arguments.fixed + n * arguments.repeated) for n in entities}
         few = {(k, a) for k in range(keys.fixed + 1) for a in range(arguments.fixed + 9)}
-        few |= {(k, a - 1) for k, a in right} | {(k + keys.repeated, a) for k, a in right}
+        few |= {(k, a - 1) for k, a in right} | {(k + keys.repeated, a) for k, a in right if arguments.repeated}
         few -= right
     for k, a in sorted(right | few):
         passed = passes_guard(source, k, a)
