@@ -12,6 +12,7 @@ from redis.lock import Lock
 
 from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, unavailability_translated
+from engine.gate.lock import OneServerLock
 from engine.gate.request_ids import RequestId
 
 LEASE_SECONDS = 3
@@ -94,7 +95,9 @@ class Lease:
     """Keeps drains of one lane from doing the same work twice. Correctness does not depend on it."""
 
     def __init__(self, gate: Gate, lane: int) -> None:
-        self._lock: Lock = gate.client.lock(keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
+        self._lock: Lock = gate.client.lock(
+            keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False, lock_class=OneServerLock
+        )
 
     def take(self) -> bool:
         """Take the lease, or keep it for another while; False when another drain has it."""
