@@ -9,13 +9,7 @@ from typing import Any
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import (
-    AuthenticationError,
-    ClusterDownError,
-    MaxConnectionsError,
-    RedisClusterException,
-    SlotNotCoveredError,
-)
+from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisClusterException
 
 SILENCE_SECONDS = 0.25
 NODE_SHARE = 0.8
@@ -69,13 +63,6 @@ class ClusterClient(RedisCluster):
     def __init__(self, **options: Any) -> None:
         self._silent_until: dict[str, float] = {}
         super().__init__(**options)
-
-    def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """As in redis-py; slots that nobody serves are a cluster that is down, not a mistake of the caller's."""
-        try:
-            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
-        except SlotNotCoveredError as error:
-            raise ClusterDownError(str(error)) from error
 
     def _execute_command(self, target_node: ClusterNode, *arguments: Any, **options: Any) -> Any:
         name = target_node.name

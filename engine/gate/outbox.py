@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import LockNotOwnedError, RedisError
+from redis.exceptions import LockNotOwnedError, RedisClusterException, RedisError
 from redis.lock import Lock
 
 from engine.gate import keys
@@ -113,7 +113,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it up. Never raises: a lease that is not ours any more, or cannot be given up now, expires by itself."""
-        with suppress(RedisError, OSError):
+        with suppress(RedisError, RedisClusterException, OSError):
             self._lock.release()
 
 
