@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import GateUnavailable
 from engine.gate.clients import RedisClient, connect
 from engine.gate.gate import unavailability_translated
+from tests.cluster.members import Member, paused
 
 TIME_OUT_SECONDS = 0.5
 """What the web gives one decision."""
@@ -49,6 +50,16 @@ def ask(client: Any, *command: str | int) -> Asked:
         pass
     ended = time.monotonic()
     return Asked(ended, ended - started, answer)
+
+
+def ask_while_it_hangs(client: Any, server: Member, *command: str | int) -> Asked:
+    """One command to a server that hangs until the time is up, and a little longer: a client that tries again is still
+    at it when the server wakes up and finds both questions."""
+    with ThreadPoolExecutor(1) as pool:
+        with paused(server):
+            asked = pool.submit(ask, client, *command)
+            wait([asked], TIME_OUT_SECONDS * 1.2)
+        return asked.result()
 
 
 def ask_until(client: Any, enough: Callable[[], bool], *command: str | int) -> list[Asked]:

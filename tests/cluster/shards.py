@@ -42,6 +42,11 @@ class ClusterTopology:
     def pids(self) -> set[int]:
         return {node.pid for node in self.nodes}
 
+    def slots_of(self, shard: int) -> tuple[int, int]:
+        """The first and the last slot of a shard, dealt so that ``slot * SHARDS // SLOTS`` names the shard."""
+        first, beyond = (-(-each * SLOTS // SHARDS) for each in (shard, shard + 1))
+        return first, beyond - 1
+
     def shard_of_lane(self, lane: int) -> int:
         """Which shard holds the lane."""
         return key_slot(keys.lane(lane).encode()) * SHARDS // SLOTS
@@ -108,8 +113,7 @@ def cluster_topology(folder: Path) -> Iterator[ClusterTopology]:
     with data_servers(folder, names, **settings) as nodes:
         topology = ClusterTopology(list(zip(nodes[::2], nodes[1::2], strict=True)))
         for shard, (primary, _) in enumerate(topology.shards):
-            first, last = _first_slot(shard), _first_slot(shard + 1) - 1
-            primary.run("CLUSTER", "ADDSLOTSRANGE", first, last)
+            primary.run("CLUSTER", "ADDSLOTSRANGE", *topology.slots_of(shard))
         for number, node in enumerate(nodes):
             node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port)
@@ -119,11 +123,6 @@ def cluster_topology(folder: Path) -> Iterator[ClusterTopology]:
             _replicate(replica, primary)
         topology.await_health()
         yield topology
-
-
-def _first_slot(shard: int) -> int:
-    """Slots are dealt so that ``slot * SHARDS // SLOTS`` names the shard."""
-    return -(-shard * SLOTS // SHARDS)
 
 
 def _cluster_info(node: Member) -> dict[str, Any]:
