@@ -46,7 +46,8 @@ class LazyClusterClient:
             if self._client is None:
                 nodes = [ClusterNode(*place) for place in self._places]
                 try:
-                    self._client = ClusterClient(startup_nodes=nodes, **self._options)
+                    # Slots that nobody serves are no reason to leave those that somebody does.
+                    self._client = ClusterClient(startup_nodes=nodes, require_full_coverage=False, **self._options)
                 except RedisClusterException as error:
                     raise redis.ConnectionError(str(error)) from error
             return self._client

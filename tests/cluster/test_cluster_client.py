@@ -152,6 +152,8 @@ def test_slots_that_nobody_serves_are_an_unavailable_gate(cluster: ClusterTopolo
             each.inspect(lane)
         with pytest.raises(GateUnavailable):
             known_versions(each, [keys.coupon(lane, 1)])
+        (living, *_) = cluster.lanes_of(LOST + 1, LANES)
+        assert each.inspect(living).backlog == 0
     fresh.close()
 
 
