@@ -9,11 +9,14 @@ from typing import Any
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisClusterException
+from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisClusterException, SlotNotCoveredError
 
 SILENCE_SECONDS = 0.25
 NODE_SHARE = 0.8
 """After a time-out redis-py asks another node for the slots before it tells: both have to fit into about a second."""
+
+
+_SLOTS = "slots that nobody serves"
 
 
 class LazyClusterClient:
@@ -42,15 +45,24 @@ class LazyClusterClient:
                 self._client.close()
 
     def _connected(self) -> ClusterClient:
-        with self._lock:
-            if self._client is None:
-                nodes = [ClusterNode(*place) for place in self._places]
-                try:
-                    # Slots that nobody serves are no reason to leave those that somebody does.
-                    self._client = ClusterClient(startup_nodes=nodes, require_full_coverage=False, **self._options)
-                except RedisClusterException as error:
-                    raise redis.ConnectionError(str(error)) from error
-            return self._client
+        if self._client is None:
+            # While all nodes hang, making it takes many time-outs: nobody waits for more than one.
+            if not self._lock.acquire(timeout=self._options["socket_timeout"]):
+                raise redis.ConnectionError("the cluster is being looked for")
+            try:
+                if self._client is None:
+                    self._client = self._make()
+            finally:
+                self._lock.release()
+        return self._client
+
+    def _make(self) -> ClusterClient:
+        nodes = [ClusterNode(*place) for place in self._places]
+        try:
+            # Slots that nobody serves are no reason to leave those that somebody does.
+            return ClusterClient(startup_nodes=nodes, require_full_coverage=False, **self._options)
+        except RedisClusterException as error:
+            raise redis.ConnectionError(str(error)) from error
 
 
 class ClusterClient(RedisCluster):
@@ -64,6 +76,16 @@ class ClusterClient(RedisCluster):
     def __init__(self, **options: Any) -> None:
         self._silent_until: dict[str, float] = {}
         super().__init__(**options)
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """As in redis-py, which does not look again for slots that nobody served when it looked."""
+        try:
+            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        except SlotNotCoveredError as error:
+            if time.monotonic() >= self._silent_until.get(_SLOTS, 0.0):
+                self._keep_away_from(_SLOTS)
+                self.nodes_manager.initialize()
+            raise redis.ConnectionError(str(error)) from error
 
     def _execute_command(self, target_node: ClusterNode, *arguments: Any, **options: Any) -> Any:
         name = target_node.name

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ BUS_DISTANCE = 10_000
 """The bus of a cluster's node listens so far above its port."""
 
 Settings = Mapping[str, str | int]
+Front = Callable[[int], AbstractContextManager[int]]
 
 _DATA_SETTINGS: Settings = {
     "bind": "127.0.0.1",
@@ -48,11 +49,12 @@ _DATA_SETTINGS: Settings = {
 
 @dataclass
 class Member:
-    """A server process. ``store`` is the one that runs now, or ran last."""
+    """A server process. ``store`` is the one that runs now, or ran last; ``known_port`` where others find it."""
 
     name: str
     directory: Path
     port: int
+    known_port: int
     arguments: Sequence[str]
     store: RunningStore
 
@@ -159,18 +161,36 @@ def paused(*members: Member) -> Iterator[None]:
 
 
 @contextmanager
-def data_server(folder: Path, name: str, **settings: str | int) -> Iterator[Member]:
-    """A server for data; more settings by their names, underscores for hyphens."""
-    more = {key.replace("_", "-"): value for key, value in settings.items()}
-    with _member(folder, name, {**_DATA_SETTINGS, **more}) as member:
-        yield member
+def data_server(
+    folder: Path,
+    name: str,
+    settings: Settings | None = None,
+    front: Front = nullcontext,
+    announced_as: str = "replica-announce-port",
+) -> Iterator[Member]:
+    """A server for data.
+
+    ``front`` opens another port in front of the server's, which the server then announces as its own by the setting
+    ``announced_as``.
+    """
+    port = free_port()
+    with front(port) as known_port:
+        announced = {announced_as: known_port}
+        with _member(folder, name, (port, known_port), {**_DATA_SETTINGS, **announced, **(settings or {})}) as member:
+            yield member
 
 
 @contextmanager
-def data_servers(folder: Path, names: Sequence[str], **settings: str | int) -> Iterator[list[Member]]:
+def data_servers(
+    folder: Path,
+    names: Sequence[str],
+    settings: Settings | None = None,
+    front: Front = nullcontext,
+    announced_as: str = "replica-announce-port",
+) -> Iterator[list[Member]]:
     """Several of them; all of them have started before the first is waited for."""
     with ExitStack() as exits:
-        members = [exits.enter_context(data_server(folder, name, **settings)) for name in names]
+        members = [exits.enter_context(data_server(folder, name, settings, front, announced_as)) for name in names]
         for member in members:
             member.await_answer()
         yield members
@@ -179,24 +199,30 @@ def data_servers(folder: Path, names: Sequence[str], **settings: str | int) -> I
 @contextmanager
 def sentinel_server(folder: Path, name: str, lines: Sequence[str]) -> Iterator[Member]:
     """A sentinel with these ``sentinel …`` lines in its configuration."""
+    port = free_port()
     settings = {"bind": "127.0.0.1", "requirepass": f'"{PASSWORD}"'}
-    with _member(folder, name, settings, lines, ("--sentinel",)) as member:
+    with _member(folder, name, (port, port), settings, lines, ("--sentinel",)) as member:
         yield member
 
 
 @contextmanager
 def _member(
-    folder: Path, name: str, settings: Settings, lines: Sequence[str] = (), arguments: Sequence[str] = ()
+    folder: Path,
+    name: str,
+    ports: tuple[int, int],
+    settings: Settings,
+    lines: Sequence[str] = (),
+    arguments: Sequence[str] = (),
 ) -> Iterator[Member]:
     directory = folder / name
     directory.mkdir()
-    port = free_port()
+    port, known_port = ports
     configuration = [f"{key} {value}" for key, value in settings.items()]
     configuration += [f"port {port}", f'dir "{directory}"', "daemonize no", *lines]
     file = directory / "server.conf"
     file.write_text("\n".join(configuration) + "\n")
     command = (str(file), *arguments)
-    member = Member(name, directory, port, command, _launch(name, directory, port, command))
+    member = Member(name, directory, port, known_port, command, _launch(name, directory, port, command))
     try:
         yield member
     finally:

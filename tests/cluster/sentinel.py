@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import redis
 
-from tests.cluster.members import PASSWORD, Member, data_servers, sentinel_server
+from tests.cluster.members import PASSWORD, Front, Member, data_servers, sentinel_server
 from tests.integration.stack_driver import wait_until
 
 SERVICE = "shop"
@@ -36,9 +36,7 @@ class SentinelTopology:
     @property
     def url(self) -> str:
         """What REDIS_URL would be."""
-        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        password = quote(PASSWORD, safe="")
-        return f"redis+sentinel://:{password}@{places}/{SERVICE}?sentinel_password={password}"
+        return url_of(sentinel.port for sentinel in self.sentinels)
 
     @property
     def pids(self) -> set[int]:
@@ -48,7 +46,7 @@ class SentinelTopology:
     def primary(self) -> Member:
         """The primary that the sentinels name."""
         port = self._named_port()
-        return next(server for server in self.servers if server.port == port)
+        return next(server for server in self.servers if server.known_port == port)
 
     @property
     def replicas(self) -> list[Member]:
@@ -84,7 +82,7 @@ class SentinelTopology:
 
         def agreed() -> bool:
             ports = {self._named_port(sentinel) for sentinel in self.sentinels if sentinel.running}
-            return len(ports) == 1 and old.port not in ports and self.primary.is_primary
+            return len(ports) == 1 and old.known_port not in ports and self.primary.is_primary
 
         wait_until(agreed, f"another primary than {old.name}", FAILOVER_PATIENCE_SECONDS)
         return self.primary
@@ -94,9 +92,14 @@ class SentinelTopology:
 
         def healthy() -> bool:
             primary = self.primary
-            followers = [server.info("replication") for server in self.replicas]
+            try:
+                followers = [server.info("replication") for server in self.replicas]
+            except redis.ConnectionError:  # a server is cut off when it is told to follow
+                return False
             return primary.is_primary and all(
-                each["role"] == "slave" and each["master_port"] == primary.port and each["master_link_status"] == "up"
+                each["role"] == "slave"
+                and each["master_port"] == primary.known_port
+                and each["master_link_status"] == "up"
                 for each in followers
             )
 
@@ -115,15 +118,25 @@ class SentinelTopology:
         return int(asked.run("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
 
+def url_of(ports: Iterable[int], scheme: str = "redis+sentinel") -> str:
+    """What REDIS_URL is for sentinels on these ports."""
+    places = ",".join(f"127.0.0.1:{port}" for port in ports)
+    password = quote(PASSWORD, safe="")
+    return f"{scheme}://:{password}@{places}/{SERVICE}?sentinel_password={password}"
+
+
 @contextmanager
-def sentinel_topology(folder: Path) -> Iterator[SentinelTopology]:
-    """All six, healthy; none of them is left at the end."""
+def sentinel_topology(folder: Path, front: Front = nullcontext) -> Iterator[SentinelTopology]:
+    """All six, healthy; none of them is left at the end.
+
+    ``front`` opens another port in front of a server's, by which everybody knows it then.
+    """
     with ExitStack() as exits:
-        servers = exits.enter_context(data_servers(folder, ("alpha", "beta", "gamma")))
+        servers = exits.enter_context(data_servers(folder, ("alpha", "beta", "gamma"), front=front))
         for server in servers[1:]:
-            server.run("REPLICAOF", "127.0.0.1", servers[0].port)
+            server.run("REPLICAOF", "127.0.0.1", servers[0].known_port)
         lines = [
-            f"sentinel monitor {SERVICE} 127.0.0.1 {servers[0].port} {QUORUM}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {servers[0].known_port} {QUORUM}",
             f'sentinel auth-pass {SERVICE} "{PASSWORD}"',
             f'sentinel sentinel-pass "{PASSWORD}"',
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import redis
 from redis.crc import key_slot
 
 from engine.gate import keys
-from tests.cluster.members import PASSWORD, Member, data_servers
+from tests.cluster.members import PASSWORD, Front, Member, data_servers
 from tests.integration.stack_driver import wait_until
 
 SLOTS = 16_384
@@ -35,7 +35,7 @@ class ClusterTopology:
     @property
     def url(self) -> str:
         """What REDIS_URL would be."""
-        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        places = ",".join(f"127.0.0.1:{node.known_port}" for node in self.nodes)
         return f"redis+cluster://:{quote(PASSWORD, safe='')}@{places}"
 
     @property
@@ -97,20 +97,22 @@ class ClusterTopology:
 
 
 @contextmanager
-def cluster_topology(folder: Path) -> Iterator[ClusterTopology]:
+def cluster_topology(folder: Path, front: Front = nullcontext) -> Iterator[ClusterTopology]:
     """All six, healthy; none of them is left at the end.
+
+    ``front`` opens another port in front of a node's, by which clients and replicas know it then.
 
     Shards answer for themselves while another one is away (``cluster-require-full-coverage no``): with the default, one
     dead shard stops all.
     """
     names = [f"shard{number}{letter}" for number in range(SHARDS) for letter in "ab"]
     settings = {
-        "cluster_enabled": "yes",
-        "cluster_node_timeout": NODE_TIMEOUT_MS,
-        "cluster_require_full_coverage": "no",
-        "cluster_allow_replica_migration": "no",
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": NODE_TIMEOUT_MS,
+        "cluster-require-full-coverage": "no",
+        "cluster-allow-replica-migration": "no",
     }
-    with data_servers(folder, names, **settings) as nodes:
+    with data_servers(folder, names, settings, front, "cluster-announce-port") as nodes:
         topology = ClusterTopology(list(zip(nodes[::2], nodes[1::2], strict=True)))
         for shard, (primary, _) in enumerate(topology.shards):
             primary.run("CLUSTER", "ADDSLOTSRANGE", *topology.slots_of(shard))

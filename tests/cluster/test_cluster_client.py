@@ -154,6 +154,9 @@ def test_slots_that_nobody_serves_are_an_unavailable_gate(cluster: ClusterTopolo
             known_versions(each, [keys.coupon(lane, 1)])
         (living, *_) = cluster.lanes_of(LOST + 1, LANES)
         assert each.inspect(living).backlog == 0
+    cluster.primary(LOST).run("CLUSTER", "ADDSLOTSRANGE", *cluster.slots_of(LOST))
+    for each in (gate, fresh):
+        wait_until(lambda at=each: _inspected(at, lane), "the slots are served again")
     fresh.close()
 
 
