@@ -60,6 +60,7 @@ class RequestStatus(StrEnum):
 class Refusal(StrEnum):
     """Why something was not done: the ``code`` that clients branch on. ``web/problems.py`` gives each its words."""
 
+    INVALID_REQUEST = "INVALID_REQUEST"
     USER_NOT_FOUND = "USER_NOT_FOUND"
     COUPON_NOT_FOUND = "COUPON_NOT_FOUND"
     COUPON_ALREADY_ISSUED = "COUPON_ALREADY_ISSUED"

@@ -1,8 +1,8 @@
 """Run the scheduler: ``python -m scheduler.main``. Exactly one is active; the others stand by.
 
 Who is active holds an advisory lock in Postgres, on a connection of its own: it is gone the moment the process or the
-connection is, and a standby takes over. A job that fails is logged and due again; a scheduler thread that dies ends the
-process, for the supervisor to start anew.
+connection is, or a few seconds after the process has stopped moving, and a standby takes over. A job that fails is
+logged and due again; a scheduler thread that dies ends the process, for the supervisor to start anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
 """Advisory lock: who holds it is the active scheduler."""
+SILENCE_SECONDS = 5
+"""An active scheduler that has not been heard for so long has stopped: Postgres ends its session, and the lock is free.
+When it wakes it may be in the middle of anything; what it still writes is refused where it is stale."""
 STANDBY_SECONDS = 1.0
 PULSE_SECONDS = 1.0
 
@@ -60,6 +63,7 @@ def _stand_by_and_run(engine: Engine, stopped: threading.Event) -> None:
     """Be active for as long as the lock is ours, if it is to be had now."""
     try:
         with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"SET idle_session_timeout = '{SILENCE_SECONDS}s'"))
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one():
                 _be_active(engine, connection, stopped)
                 connection.invalidate()
@@ -102,6 +106,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
                 raise SystemExit("the scheduler's thread died")
             heartbeat.beat(engine.gate, "scheduler")
     finally:
+        jobs.close_rounds()
         if scheduler.running:
             scheduler.shutdown(wait=True)
 

@@ -14,17 +14,17 @@ from engine.ledger.idempotency import Answer, Claim, administration_claim, answe
 from engine.outcomes import Refusal, Refused
 
 _NO_SUCH_USER = Refused(Refusal.USER_NOT_FOUND)
-
-
-class BalanceTooLarge(EngineError):
-    """The balance would pass what every JSON client can represent exactly; nothing was charged."""
+_BALANCE_TOO_LARGE = Refused(
+    Refusal.INVALID_REQUEST,
+    {"errors": [{"field": "amount", "reason": "the balance would become larger than can be kept"}]},
+)
 
 
 def charge_balance(engine: Engine, user_id: int, amount: int, idempotency_key: str | None) -> Answer:
     """Add money to a balance: ``{userId, newBalance, transactionId}``.
 
-    Raises BalanceTooLarge (nothing changed) and LedgerUnavailable; after the latter, if it happened at the commit, the
-    outcome is unknown, and the same call with the same idempotency key gets it.
+    Refused when the balance would pass what every JSON client can represent exactly. Raises LedgerUnavailable; if that
+    happened at the commit the outcome is unknown, and the same call with the same idempotency key gets it.
     """
     claim = None
     if idempotency_key is not None:
@@ -79,5 +79,5 @@ def _charge(connection: Connection, user_id: int, amount: int) -> Answer:
         return _NO_SUCH_USER
     charge = ledger_accounts.charge(connection, account, amount)
     if charge is None:
-        raise BalanceTooLarge(f"a balance of {account.balance} cannot take {amount} more")
+        return _BALANCE_TOO_LARGE
     return {"userId": user_id, "newBalance": charge.balance, "transactionId": charge.transaction_id}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 from sqlalchemy import Connection
 
 from engine.context import Engine
@@ -277,6 +278,22 @@ def test_a_poison_entry_goes_into_quarantine_and_everything_else_is_recorded(
     failed = state(engine, request_id)
     assert (failed.status, failed.error) == (RequestStatus.FAILED, Refused(Refusal.TEMPORARY_ERROR))
     assert {state(engine, each.request_id).status for each in wins} == {RequestStatus.COMPLETED}
+
+
+@pytest.mark.parametrize("field", ["user_id", "request_id", "kind", "strange"])
+def test_bytes_that_are_no_text_stop_nobody(engine: Engine, redis_url: str, field: str) -> None:
+    coupon = offer(engine)
+    wins = [win(engine, coupon, 1)]
+    fields = {name: str(value) for name, value in poison(coupon, "a negative user").items()}
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.xadd(keys.outbox(0), {**fields, "request_id": "0.1.2.c", field: b"\xff\xfe\x80"}, id="1-2")
+        raw.hset(keys.lane(0), "last_number", "2")
+    wins.append(win(engine, coupon, 2))
+    report = drain(engine, 0, linger_seconds=0)
+    assert (report.recorded, report.quarantined) == (2, 1)
+    (row,) = quarantined(engine)
+    assert row.fields[field] == "\\xff\\xfe\\x80"
+    assert_recorded_once(engine, coupon, wins)
 
 
 @pytest.mark.parametrize("fault", ["a time in words", "no time"])
