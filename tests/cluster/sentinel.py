@@ -77,6 +77,18 @@ class SentinelTopology:
         for sentinel in self.sentinels:
             sentinel.run("SENTINEL", "SET", SERVICE, "down-after-milliseconds", 600_000)
 
+    def await_priority(self, server: Member, priority: int) -> None:
+        """Return when every sentinel has heard of the server's priority as a replica."""
+        for sentinel in self.sentinels:
+            wait_until(
+                lambda at=sentinel: (str(server.known_port), str(priority)) in self._priorities(at),
+                f"{sentinel.name} knows the priority of {server.name}",
+            )
+
+    def _priorities(self, sentinel: Member) -> set[tuple[str, str]]:
+        with sentinel.client() as client:
+            return {(str(each["port"]), str(each["slave-priority"])) for each in client.sentinel_slaves(SERVICE)}
+
     def await_other_primary(self, old: Member) -> Member:
         """Return when all sentinels name another primary than ``old`` and it takes writes."""
 

@@ -13,7 +13,7 @@ import redis
 from redis.crc import key_slot
 
 from engine.gate import keys
-from tests.cluster.members import PASSWORD, Front, Member, data_servers
+from tests.cluster.members import PASSWORD, Front, Member, Settings, data_servers
 from tests.integration.stack_driver import wait_until
 
 SLOTS = 16_384
@@ -106,7 +106,7 @@ def cluster_topology(folder: Path, front: Front = nullcontext) -> Iterator[Clust
     dead shard stops all.
     """
     names = [f"shard{number}{letter}" for number in range(SHARDS) for letter in "ab"]
-    settings = {
+    settings: Settings = {
         "cluster-enabled": "yes",
         "cluster-node-timeout": NODE_TIMEOUT_MS,
         "cluster-require-full-coverage": "no",
