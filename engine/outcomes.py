@@ -111,3 +111,5 @@ class RequestState:
     status: RequestStatus
     result: Mapping[str, Any] | None = None
     error: Refused | None = None
+    user_id: int | None = None
+    """Whose request it is; None where no record says so any more."""

@@ -20,6 +20,7 @@ import engine.flow.drain as engine_drain
 from engine.config import Settings
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
+from engine.gate.coupons import IssueAsk
 from engine.ledger.schema import migrate
 from engine.outcomes import IssueStatus, Submitted
 from engine.shop import coupon_offers
@@ -155,7 +156,7 @@ def measure_memory(engine: Engine) -> Memory:
     _drain(engine, engine_drain.BATCH_LIMIT)
 
     def refuse(user_id: int) -> None:
-        _insist(gate_coupons.issue(engine.gate, coupon_id, user_id, None).status is IssueStatus.SOLD_OUT)
+        _insist(_ask(engine, coupon_id, user_id) is IssueStatus.SOLD_OUT)
 
     _share_out(WARM_UP_ATTEMPTS, refuse, first=2)  # connections have buffers, too
     before = _memory(engine)
@@ -195,9 +196,14 @@ def _coupon(engine: Engine, quantity: int) -> int:
 
 def _issue(engine: Engine, coupon_id: int, quantity: int) -> None:
     def issue(user_id: int) -> None:
-        _insist(gate_coupons.issue(engine.gate, coupon_id, user_id, None).status is IssueStatus.ISSUED)
+        _insist(_ask(engine, coupon_id, user_id) is IssueStatus.ISSUED)
 
     _share_out(quantity, issue)
+
+
+def _ask(engine: Engine, coupon_id: int, user_id: int) -> IssueStatus:
+    lane = gate_coupons.lane_of_coupon(engine.gate, coupon_id)
+    return gate_coupons.issue(engine.gate, lane, [IssueAsk(coupon_id, user_id)]).decisions[0].status
 
 
 def _shop(engine: Engine) -> list[int]:

@@ -56,7 +56,7 @@ def _may_wait_elsewhere(engine: Engine, hold: Hold) -> bool:
         request_id = stock.submitted_request_id(engine.gate, hold.order_lane, hold.nonce)
         if not request_id:
             return False
-        found = outbox.find(engine.gate, split_request_id(request_id))
+        (found,) = outbox.find(engine.gate, hold.order_lane, [split_request_id(request_id)])
     except GateUnavailable:
         return True
-    return found.fields is not None or found.epoch is None
+    return found.waits or found.epoch is None

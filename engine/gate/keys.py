@@ -64,7 +64,12 @@ def coupon(number: int, coupon_id: int) -> str:
 
 def winners(number: int, coupon_id: int) -> str:
     """Hash: user id to ``<sequence> <request id>``."""
-    return f"{PREFIX}:{{{number}}}:coupon:{coupon_id}:winners"
+    return winners_of(coupon(number, coupon_id))
+
+
+def winners_of(coupon_key: str) -> str:
+    """The winners' key beside a coupon's."""
+    return f"{coupon_key}:winners"
 
 
 def sku(number: int, product_id: int) -> str:

@@ -74,6 +74,11 @@ RECORD_ISSUANCES = text("""
 """)
 
 
+ISSUANCE_RESULTS = text("""
+    SELECT request_id, id, coupon_id, user_id, sequence, issued_at FROM user_coupons
+    WHERE request_id = ANY(:request_ids)
+""")
+
 WINNERS = text("""
     SELECT string_agg(user_id || ' ' || sequence || ' ' || request_id, E'\\n') AS lines, max(sequence) AS last
     FROM (
@@ -97,17 +102,18 @@ def record_issuances(connection: Connection, issuances: Sequence[Issuance]) -> N
     )
 
 
-def issuance_result(connection: Connection, request_id: str) -> dict[str, Any] | None:
-    """The success body of a recorded issuance, its time as a datetime; None if there is no such row."""
-    row = connection.execute(select(user_coupons).where(user_coupons.c.request_id == request_id)).one_or_none()
-    if row is None:
-        return None
+def issuance_results(connection: Connection, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The success bodies of recorded issuances, their times as datetimes, by request id; no entry where no row is."""
+    rows = connection.execute(ISSUANCE_RESULTS, {"request_ids": list(request_ids)})
     return {
-        "userCouponId": row.id,
-        "couponId": row.coupon_id,
-        "userId": row.user_id,
-        "sequence": row.sequence,
-        "issuedAt": row.issued_at,
+        request_id: {
+            "userCouponId": id,
+            "couponId": coupon_id,
+            "userId": user_id,
+            "sequence": sequence,
+            "issuedAt": issued_at,
+        }
+        for request_id, id, coupon_id, user_id, sequence, issued_at in rows
     }
 
 

@@ -88,6 +88,7 @@ class OrderEnd:
 
     order: Order | None = None
     failure: Refusal | None = None
+    user_id: int | None = None
 
 
 def order_body(order: Order) -> dict[str, Any]:
@@ -138,18 +139,21 @@ def orders_of_user(connection: Connection, user_id: int, before_id: int | None, 
     return _with_items(connection, rows)
 
 
-def order_end(connection: Connection, nonce: str) -> OrderEnd | None:
-    """How the order with this nonce ended; None while no row says so.
+def order_ends(connection: Connection, nonces: Sequence[str]) -> dict[str, OrderEnd]:
+    """How the orders with these nonces ended; no entry while no row says so.
 
     By the nonce and not by the whole request id: after Redis forgot a repeated idempotency key, two ids may stand for
     one order.
     """
-    row = connection.execute(select(orders).where(orders.c.nonce == nonce)).mappings().one_or_none()
-    if row is None:
-        return None
-    if row["failure"] is not None:
-        return OrderEnd(failure=Refusal(row["failure"]))
-    return OrderEnd(order=_with_items(connection, [row])[0])
+    rows = connection.execute(select(orders).where(orders.c.nonce.in_(nonces))).mappings().all()
+    ends = {
+        row["nonce"]: OrderEnd(failure=Refusal(row["failure"]), user_id=row["user_id"])
+        for row in rows
+        if row["failure"] is not None
+    }
+    for order in _with_items(connection, [row for row in rows if row["failure"] is None]):
+        ends[order.nonce] = OrderEnd(order=order, user_id=order.user_id)
+    return ends
 
 
 def nonces_with_stock_to_return(connection: Connection) -> list[str]:
@@ -183,6 +187,8 @@ def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence
 
 
 def _with_items(connection: Connection, rows: Sequence[RowMapping]) -> list[Order]:
+    if not rows:
+        return []
     query = select(order_items).where(order_items.c.order_id.in_([row["id"] for row in rows]))
     items: dict[int, list[OrderItem]] = {}
     for item in connection.execute(query.order_by(order_items.c.order_id, order_items.c.product_id)):

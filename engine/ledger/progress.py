@@ -143,10 +143,10 @@ def quarantine(connection: Connection, lane: int, entry: Mapping[str, object]) -
     )
 
 
-def is_quarantined(connection: Connection, request_id: str) -> bool:
-    """Whether the ledger refused to record this request."""
-    query = select(quarantined_outcomes.c.id).where(quarantined_outcomes.c.request_id == request_id)
-    return connection.execute(query).first() is not None
+def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> set[str]:
+    """Those of these requests that the ledger refused to record."""
+    query = select(quarantined_outcomes.c.request_id).where(quarantined_outcomes.c.request_id.in_(request_ids))
+    return set(connection.execute(query).scalars())
 
 
 def change_setting(connection: Connection, name: str, value: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ class LaneDriver:
         return self.gate.run("publish_coupon", script_keys, arguments)
 
     def issue_keys(self, coupon_id: int) -> list[str]:
-        """KEYS of issue_coupon."""
+        """KEYS of issue_coupon for one ask."""
         number = self.number
         return [
             keys.lane(number),
@@ -95,16 +95,28 @@ class LaneDriver:
         bell_ms: int = 5000,
         backlog_limit: int = 1_000_000,
     ) -> list[Any]:
-        arguments: list[Argument] = [
-            self.number,
-            epoch,
-            nonce or f"n{user_id}",
-            coupon_id,
-            user_id,
-            bell_ms,
-            backlog_limit,
-        ]
-        return self.gate.run("issue_coupon", self.issue_keys(coupon_id), arguments)
+        """The answer to one ask, and whether to ring behind it when it was granted."""
+        ask = (coupon_id, user_id, nonce or f"n{user_id}")
+        reply = self.issue_many([ask], epoch=epoch, bell_ms=bell_ms, backlog_limit=backlog_limit)
+        if isinstance(reply[0], str):
+            return reply
+        ring, answer = reply
+        return [*answer, ring] if answer[0] == "issued" else answer
+
+    def issue_many(
+        self,
+        asks: Sequence[tuple[Argument, Argument, str]],
+        epoch: Argument = EPOCH,
+        bell_ms: Argument = 5000,
+        backlog_limit: Argument = 1_000_000,
+    ) -> list[Any]:
+        """The raw reply to several asks: (coupon, user, nonce)."""
+        script_keys = [keys.lane(self.number), keys.outbox(self.number), keys.bell(self.number)]
+        arguments: list[Argument] = [self.number, epoch, bell_ms, backlog_limit]
+        for coupon_id, user_id, nonce in asks:
+            script_keys += self.issue_keys(int(coupon_id))[3:]
+            arguments += (nonce, coupon_id, user_id)
+        return self.gate.run("issue_coupon", script_keys, arguments)
 
     def coupon(self, coupon_id: int) -> dict[str, str]:
         return dict(self.client.hgetall(keys.coupon(self.number, coupon_id)))

@@ -77,8 +77,9 @@ def test_issuances_are_recorded_with_their_sequence_and_their_moment_and_counted
     assert recorded(ledger, first) == [(1001, 1, "0.1.1.c0001"), (1002, 2, "0.1.2.c0002")]
     assert (issued(ledger, first), issued(ledger, second)) == (2, 1)
     with ledger.read() as connection:
-        result = ledger_coupons.issuance_result(connection, "0.1.2.c0002")
-        assert ledger_coupons.issuance_result(connection, "0.1.2.c0003") is None
+        results = ledger_coupons.issuance_results(connection, ["0.1.2.c0002", "0.1.2.c0003"])
+        result = results.pop("0.1.2.c0002")
+        assert results == {}
     assert result is not None
     assert result.pop("userCouponId") > 0
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=NOW_MS + 2)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from engine.context import Engine
 from engine.errors import GateUnavailable, LedgerUnavailable
-from engine.flow.requests import request_state, wait_for_request
+from engine.flow.requests import request_state, request_states, wait_for_request
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.lanes import close_lane
-from engine.gate.request_ids import new_nonce, split_request_id
+from engine.gate.request_ids import RequestId, new_nonce, split_request_id
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
@@ -53,7 +54,7 @@ def issue(engine: Engine, coupon: int, user_id: int = 7) -> str:
 
 
 def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE) -> RequestState:
-    return RequestState(request_id, kind, RequestStatus.PENDING)
+    return RequestState(request_id, kind, RequestStatus.PENDING, user_id=7)
 
 
 def lost(request_id: str) -> RequestState:
@@ -125,9 +126,23 @@ def test_a_settled_order_is_completed_and_one_that_cannot_be_paid_is_failed(engi
     assert first.result is not None
     assert (first.status, first.result["paidAmount"]) == (RequestStatus.COMPLETED, 6)
     assert second == RequestState(
-        unpaid, RequestKind.ORDER, RequestStatus.FAILED, error=Refused(Refusal.INSUFFICIENT_BALANCE)
+        unpaid, RequestKind.ORDER, RequestStatus.FAILED, error=Refused(Refusal.INSUFFICIENT_BALANCE), user_id=user
     )
     assert balance(engine, user) == 4
+
+
+def test_requests_of_all_kinds_and_states_are_told_together_as_they_are_alone(engine: Engine, coupon: int) -> None:
+    user, product = add_user(engine, 7, 10), add_product(engine, 6, 5)
+    asked = [issue(engine, coupon, 8), submitted(engine, user, product, 1), submitted(engine, user, product, 1)]
+    drain_all(engine)
+    asked += [issue(engine, coupon, 9), submitted(engine, user, product, 1)]
+    by_lane: dict[int, list[RequestId]] = {}
+    for request in (split_request_id(each) for each in asked):
+        by_lane.setdefault(request.lane, []).extend([request, replace(request, number=request.number + 1000)])
+    for lane, requests in by_lane.items():
+        alone = [request_states(engine, lane, [request])[0] for request in requests]
+        assert request_states(engine, lane, requests) == alone
+        assert Refused(Refusal.REQUEST_NOT_FOUND) in alone
 
 
 def test_what_the_ledger_refused_to_record_is_failed(engine: Engine, coupon: int) -> None:

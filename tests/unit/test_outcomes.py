@@ -109,7 +109,7 @@ def test_every_guard_lets_through_what_the_header_lists_and_nothing_else(path: P
 
 
 def test_all_scripts_are_looked_at() -> None:
-    assert {"issue_coupon", "publish_coupon", "open_lane", "inspect_lane", "find_request", "reserve_stock"} <= {
+    assert {"issue_coupon", "publish_coupon", "open_lane", "inspect_lane", "find_requests", "reserve_stock"} <= {
         path.stem for path in SCRIPTS
     }
 
@@ -117,7 +117,7 @@ def test_all_scripts_are_looked_at() -> None:
 @pytest.mark.parametrize(
     ("name", "keys", "arguments"),
     [
-        ("issue_coupon", Inputs(5), Inputs(7)),
+        ("issue_coupon", Inputs(3, 2), Inputs(4, 3)),
         ("inspect_lane", Inputs(2), Inputs(0)),
         ("reserve_stock", Inputs(5, 1), Inputs(14, 2)),
         ("release_stock", Inputs(3, 1), Inputs(2, 1)),
