@@ -31,7 +31,9 @@ def forgive_losses(facts: Facts, present_epoch: int) -> tuple[Facts, Check]:
     rows = {row.user_id for row in facts.rows}
     attempts = tuple(
         replace(each, status=NO_ANSWER, code="", request_id="", sequence=0, state="")
-        if each.request_id in lost or (each.code == "COUPON_ALREADY_ISSUED" and each.user_id in users - rows)
+        if each.request_id in lost
+        or _speaks_of_a_loss(each)
+        or (_is_refused_as_holder(each) and each.user_id in users - rows)
         else each
         for each in facts.attempts
     )
@@ -44,6 +46,15 @@ def forgive_losses(facts: Facts, present_epoch: int) -> tuple[Facts, Check]:
 def _ended_failed(facts: Facts, attempt: Attempt) -> bool:
     shown = facts.shown.get(attempt.request_id)
     return shown is not None and shown.status == "FAILED"
+
+
+def _speaks_of_a_loss(attempt: Attempt) -> bool:
+    """Whether somebody waited for their request and was told that it was lost."""
+    return (attempt.status, attempt.code) == (503, "TEMPORARY_ERROR")
+
+
+def _is_refused_as_holder(attempt: Attempt) -> bool:
+    return attempt.code == "COUPON_ALREADY_ISSUED"
 
 
 def _was_told_completed(attempt: Attempt) -> bool:
