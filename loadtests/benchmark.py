@@ -25,7 +25,7 @@ from engine.ledger.schema import migrate
 from engine.outcomes import IssueStatus, Submitted
 from engine.shop import coupon_offers
 from engine.shop.coupon_offers import NewCoupon
-from engine.shop.orders import place_order
+from engine.shop.orders import OrderAsk, place_order
 from engine.shop.product_offers import NewProduct, ProductView, create_product
 from engine.upkeep.guard import watch_lanes
 from loadtests.lock_baseline import issue_under_a_lock
@@ -223,13 +223,8 @@ def _shop(engine: Engine) -> list[int]:
 def _place(engine: Engine, product_ids: Sequence[int], count: int) -> None:
     def place(number: int) -> None:
         first, second = (product_ids[(number + step) % len(product_ids)] for step in (0, 1))
-        placed = place_order(
-            engine,
-            user_id=number % BUYERS + 1,
-            quantities={first: 1, second: 1},
-            user_coupon_id=None,
-            idempotency_key=None,
-        )
+        quantities = tuple(sorted({first: 1, second: 1}.items()))
+        placed = place_order(engine, OrderAsk(number % BUYERS + 1, quantities))
         _insist(isinstance(placed, Submitted))
 
     _share_out(count, place)

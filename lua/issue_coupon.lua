@@ -21,7 +21,7 @@
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}       not opened, closed, or on a server that the guard has not approved
 --   {'stale_epoch', epoch}   the caller's epoch is not this lane's
---   {ring, answer, …}        ring is 1 when the caller has to ring the bell; an answer for each ask, of these the first:
+--   {ring, answer, …}        ring is 1 when the caller has to ring the bell; for each ask the first of these:
 --     {'not_found'}                         an open lane holds every coupon, so this one does not exist
 --     {'replayed', sequence, request id}    this very request was granted before; nothing changes
 --     {'already_issued', sequence}          this user has the coupon from another request

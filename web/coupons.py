@@ -10,7 +10,7 @@ from flask import Response
 from typing_extensions import TypedDict
 
 from engine.ledger import coupons as ledger_coupons
-from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
+from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestStatus
 from engine.shop import issuance
 from web.answers import answer
 from web.current import current_engine
@@ -95,15 +95,19 @@ def issue_coupon(coupon_id: int, body: IssueBody) -> Response:
     )
     if isinstance(outcome, Refused):
         return refused(outcome)
-    pending: IssueSubmitted = {
-        "requestId": outcome.request_id,
+    return answer_submission(outcome.request_id, issue_submitted(outcome))
+
+
+def issue_submitted(issued: Issued) -> IssueSubmitted:
+    """What is told of a coupon that is granted and not yet durable."""
+    return {
+        "requestId": issued.request_id,
         "kind": RequestKind.COUPON_ISSUE.value,
         "status": RequestStatus.PENDING.value,
-        "couponId": outcome.coupon_id,
-        "userId": outcome.user_id,
-        "sequence": outcome.sequence,
+        "couponId": issued.coupon_id,
+        "userId": issued.user_id,
+        "sequence": issued.sequence,
     }
-    return answer_submission(outcome.request_id, pending)
 
 
 @coupons.get("/users/<user_id>/coupons")

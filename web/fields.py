@@ -16,7 +16,7 @@ Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 IDEMPOTENCY_KEY_CHARACTERS = 128
 
 _ID_FORM = re.compile(r"[1-9][0-9]{0,15}")
-_VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
+VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
 _TEXT_VARIABLES = frozenset({"request_id"})
 
 
@@ -50,6 +50,6 @@ def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> No
 def idempotency_key() -> str | None:
     """The current request's ``Idempotency-Key``, or None. Raises InvalidRequest when it is too long or not visible."""
     key: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not _VISIBLE_ASCII.fullmatch(key):
+    if key is not None and not VISIBLE_ASCII.fullmatch(key):
         raise InvalidRequest("Idempotency-Key", f"must be 1 to {IDEMPOTENCY_KEY_CHARACTERS} visible ASCII characters")
     return key

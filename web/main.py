@@ -6,16 +6,15 @@ import logging
 import sys
 from multiprocessing.util import Finalize
 
-from apiflask import APIFlask
-
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
 from web.app import create_app
+from web.door import Door
 
 
-def application_of_this_process() -> APIFlask:
-    """Read the settings and make the application; with wrong settings, print all of them and exit with code 2."""
+def door_of_this_process() -> Door:
+    """Read the settings and make the application behind its door; wrong settings: print them all, exit with 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # readyz asks it every time, and it tells every time
     try:
@@ -26,7 +25,7 @@ def application_of_this_process() -> APIFlask:
     engine = Engine.connect(settings)
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return create_app(engine)
+    return Door(create_app(engine), engine)
 
 
-app = application_of_this_process()
+app = door_of_this_process()

@@ -13,9 +13,10 @@ from typing_extensions import TypedDict
 
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
-from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
+from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus, Submitted
 from engine.shop import cancellation
 from engine.shop import orders as engine_orders
+from engine.shop.orders import OrderAsk
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
@@ -114,25 +115,28 @@ class OrdersOfUser(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY, PREFER),
 )
 def place_order(body: OrderBody) -> Response:
+    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key()))
+    if isinstance(outcome, Refused):
+        return refused(outcome)
+    return answer_submission(outcome.request_id, order_submitted(outcome))
+
+
+def order_asked(body: OrderBody, key: str | None) -> OrderAsk:
+    """What a body asks for: lines of one product are added up."""
     quantities: Counter[int] = Counter()
     for line in body.order_items:
         quantities[line.product_id] += line.quantity
-    outcome = engine_orders.place_order(
-        current_engine(),
-        user_id=body.user_id,
-        quantities=quantities,
-        user_coupon_id=body.user_coupon_id,
-        idempotency_key=idempotency_key(),
-    )
-    if isinstance(outcome, Refused):
-        return refused(outcome)
-    pending: OrderSubmitted = {
-        "requestId": outcome.request_id,
+    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key)
+
+
+def order_submitted(submitted: Submitted) -> OrderSubmitted:
+    """What is told of an order that is accepted and not yet settled."""
+    return {
+        "requestId": submitted.request_id,
         "kind": RequestKind.ORDER.value,
         "status": RequestStatus.PENDING.value,
-        "userId": outcome.user_id,
+        "userId": submitted.user_id,
     }
-    return answer_submission(outcome.request_id, pending)
 
 
 @orders.get("/orders/<order_id>")

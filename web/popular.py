@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NotRequired
 
 from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
+from engine.gate.popularity import PopularProduct
 from engine.shop import popularity
 from web.answers import answer
 from web.current import current_engine
@@ -40,7 +42,11 @@ class PopularProducts(TypedDict):
     responses=answers({200: Success("At most five products.", PopularProducts)}, TEMPORARY_ERROR),
 )
 def popular_products() -> Response:
-    products = popularity.popular_products(current_engine())
+    return answer(popular_shown(popularity.popular_products(current_engine())))
+
+
+def popular_shown(products: Sequence[PopularProduct]) -> PopularProducts:
+    """The ranking as clients see it."""
     body: PopularProducts = {
         "popularProducts": [
             {"productId": product.product_id, "name": product.name, "totalSales": product.total_sales}
@@ -49,4 +55,4 @@ def popular_products() -> Response:
     }
     if not products:
         body["message"] = NO_STATISTICS
-    return answer(body)
+    return body

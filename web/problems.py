@@ -164,6 +164,26 @@ def _framework_problem(status: int, headers: Headers) -> Response:
     return _problem(INVALID_REQUEST, status=status, title=phrase, members=members, headers=headers)
 
 
+def problem_document(
+    code: str,
+    *,
+    status: int | None = None,
+    title: str | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """The HTTP status and the document of a problem; ``title`` is set for what has no code of its own."""
+    words = PROBLEMS[code]
+    status = words.status if status is None else status
+    return status, {
+        "type": f"/docs#{code}" if title is None else "about:blank",
+        "title": words.title if title is None else title,
+        "status": status,
+        "code": code,
+        "message": words.message,
+        **(members or {}),
+    }
+
+
 def _problem(
     code: str,
     *,
@@ -172,16 +192,7 @@ def _problem(
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | Headers | None = None,
 ) -> Response:
-    words = PROBLEMS[code]
-    status = words.status if status is None else status
-    document = {
-        "type": f"/docs#{code}" if title is None else "about:blank",
-        "title": words.title if title is None else title,
-        "status": status,
-        "code": code,
-        "message": words.message,
-        **(members or {}),
-    }
+    status, document = problem_document(code, status=status, title=title, members=members)
     response = Response(current_app.json.dumps(document), status, headers, content_type=PROBLEM_MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     if status == 503:

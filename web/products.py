@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NotRequired
 
 from apiflask import APIBlueprint
@@ -54,8 +55,12 @@ def product_shown(product: ProductView) -> ProductShown:
     responses=answers({200: Success("The products on sale.", Products)}, TEMPORARY_ERROR),
 )
 def list_products() -> Response:
-    found = product_offers.list_products(current_engine())
+    return answer(products_shown(product_offers.list_products(current_engine())))
+
+
+def products_shown(found: Sequence[ProductView]) -> Products:
+    """The list as clients see it."""
     body: Products = {"products": [product_shown(product) for product in found]}
     if not found:
         body["message"] = NO_PRODUCTS
-    return answer(body)
+    return body

@@ -60,10 +60,11 @@ def show_request(request_id: str) -> Response:
         return refused(state)
     if state.status is RequestStatus.PENDING:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return answer(_shown(state), headers=headers)
+    return answer(request_shown(state), headers=headers)
 
 
-def _shown(state: RequestState) -> dict[str, Any]:
+def request_shown(state: RequestState) -> dict[str, Any]:
+    """A request as clients see it."""
     return {
         "requestId": state.request_id,
         "kind": state.kind.value,

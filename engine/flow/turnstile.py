@@ -55,7 +55,7 @@ class Turnstile(Generic[Ask, Answer]):
         self._at_once = at_once
         self._places = places
         self._name = name
-        self._deliver = deliver or _tell_all
+        self._deliver = deliver or tell_each
         self._waiting: deque[tuple[Ask, Told[Answer]]] = deque()
         self._came = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -119,7 +119,8 @@ class Turnstile(Generic[Ask, Answer]):
                 passed.afterwards()
 
 
-def _tell_all(pairs: Sequence[tuple[Told[Answer], Answer | EngineError]]) -> None:
+def tell_each(pairs: Sequence[tuple[Told[Answer], Answer | EngineError]]) -> None:
+    """What a turnstile does unless it is told otherwise: tell one after the other."""
     for told, outcome in pairs:
         told(outcome)
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions
+from redis.cluster import RedisCluster
 
 from engine.errors import BrokenContract, GateUnavailable, LaneCountMismatch
 from engine.gate import keys
 from engine.gate.clients import RedisClient, connect
-from engine.gate.scripts import Argument, script
+from engine.gate.scripts import Argument, Call, script
 
 BELL_SECONDS = 5
 """How long an armed bell keeps others from ringing: longer than a busy worker needs to get to it."""
@@ -143,6 +144,36 @@ class Gate:
                 return reply
             self._known.pop(lane, None)
         raise GateUnavailable(f"lane {lane} changes its epoch faster than it can be read")
+
+    def decide_each(
+        self, lane: int, name: str, calls: Callable[[LaneState], Sequence[Call]]
+    ) -> list[list[Any] | GateUnavailable]:
+        """As :meth:`decide` for several calls of one deciding script, one after the other in one round trip.
+
+        ``calls`` gives them for a lane's state, always as many. Raises GateUnavailable when none could be made or the
+        answers did not arrive; what became of the lane between two of them is told in the place of the later one.
+        """
+        known = self.known_lane(lane)
+        replies = self.run_each(name, calls(known))
+        stale = [place for place, reply in enumerate(replies) if reply[0] == "stale_epoch"]
+        if stale:
+            self._known.pop(lane, None)
+            afresh = calls(self.known_lane(lane))
+            for place, reply in zip(stale, self.run_each(name, [afresh[place] for place in stale]), strict=True):
+                replies[place] = reply
+        if any(reply[0] in ("lane_not_ready", "stale_epoch") for reply in replies):
+            self._known.pop(lane, None)
+        return [
+            GateUnavailable(f"lane {lane} is not ready") if reply[0] in ("lane_not_ready", "stale_epoch") else reply
+            for reply in replies
+        ]
+
+    def run_each(self, name: str, calls: Sequence[Call]) -> list[list[Any]]:
+        """Call ``lua/<name>.lua`` several times, in order, in one round trip; on a cluster, in one each."""
+        if len(calls) == 1 or isinstance(self.client, RedisCluster):
+            return [self.run(name, *call) for call in calls]
+        with unavailability_translated():
+            return script(name).run_each(self.client, calls)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from engine.errors import GateUnavailable
 from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, LaneState, unavailability_translated
 from engine.gate.request_ids import new_nonce, repeatable_nonce
+from engine.gate.scripts import Argument, Call
 from engine.outcomes import RequestKind, ReserveStatus
 
 KIND = "sku"
@@ -20,6 +21,9 @@ KEEP_SECONDS = 25 * 3600
 """How long an answer under an idempotency key is remembered: the contract's 24 hours and some."""
 RETURN_MARKER_SECONDS = 7 * 24 * 3600
 HOLDS_PER_CALL = 500
+
+Quantities = Sequence[tuple[int, int]]
+"""(product id, units), each product once."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class OrderAttempt:
     keep: bool
     reserved: tuple[Reservation, ...] = ()
 
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What earlier lanes reserved."""
+        return tuple(line for part in self.reserved for line in part.lines)
+
 
 @dataclass(frozen=True)
 class Hold:
@@ -88,53 +97,74 @@ def order_nonce(gate: Gate, user_id: int, idempotency_key: str | None) -> str:
     return repeatable_nonce(request_key, RequestKind.ORDER, user_id, idempotency_key)
 
 
-def claim_idempotency_key(gate: Gate, user_id: int, nonce: str, fingerprint: str) -> bool:
-    """Tie an idempotency key to the body it is first used with; whether this body is that one."""
-    lane = keys.lane_of("user", user_id, gate.lanes)
-    with unavailability_translated():
-        first = gate.client.set(keys.idempotency(lane, nonce), fingerprint, nx=True, get=True, ex=KEEP_SECONDS)
-    return first is None or first == fingerprint
+def claim_idempotency_keys(gate: Gate, claims: Sequence[tuple[int, str, str]]) -> list[bool]:
+    """Tie idempotency keys to the bodies they are first used with; for each, whether its body is that one.
+
+    ``claims`` are (user id, nonce, fingerprint of the body).
+    """
+    with unavailability_translated(), gate.client.pipeline(transaction=False) as pipeline:
+        for user_id, nonce, fingerprint in claims:
+            key = keys.idempotency(keys.lane_of("user", user_id, gate.lanes), nonce)
+            pipeline.set(key, fingerprint, nx=True, get=True, ex=KEEP_SECONDS)
+        firsts = pipeline.execute() if claims else []
+    return [first in (None, fingerprint) for first, (_, _, fingerprint) in zip(firsts, claims, strict=True)]
 
 
-def reserve(
-    gate: Gate, lane: int, quantities: Sequence[tuple[int, int]], attempt: OrderAttempt, *, order_lane: int
-) -> Reservation:
+def reserve(gate: Gate, lane: int, attempt: OrderAttempt, quantities: Quantities, *, order_lane: int) -> Reservation:
     """Take units of the lane's products, all or none; in ``order_lane``, the last one, this submits the order.
 
-    ``quantities`` are (product id, units), each product once. Raises GateUnavailable; after a time-out the outcome is
-    unknown, and the sweeper gives back whatever was taken for nothing.
+    Raises GateUnavailable; after a time-out the outcome is unknown, and the sweeper gives back whatever was taken for
+    nothing.
     """
-    earlier = attempt.reserved
+    (outcome,) = reserve_many(gate, lane, [(attempt, quantities)], order_lane=order_lane)
+    if isinstance(outcome, GateUnavailable):
+        raise outcome
+    return outcome
+
+
+def reserve_many(
+    gate: Gate, lane: int, attempts: Sequence[tuple[OrderAttempt, Quantities]], *, order_lane: int
+) -> list[Reservation | GateUnavailable]:
+    """As :func:`reserve` for several orders, one after the other, in one round trip (on a cluster, in one each)."""
+
+    def calls(state: LaneState) -> list[Call]:
+        return [_reserve_call(gate, state, attempt, quantities, order_lane) for attempt, quantities in attempts]
+
+    return [_reservation(lane, reply) for reply in gate.decide_each(lane, "reserve_stock", calls)]
+
+
+def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantities: Quantities, order_lane: int) -> Call:
+    lane, earlier = state.lane, attempt.reserved
     deadlines = [part.deadline_ms for part in earlier if part.deadline_ms is not None]
-
-    def ask(state: LaneState) -> list[str]:
-        arguments: list[str | int] = [
-            lane,
-            state.epoch or 0,
-            attempt.nonce,
-            attempt.user_id,
-            attempt.user_coupon_id or "",
-            HOLD_SECONDS * 1000,
-            KEEP_SECONDS * 1000 if attempt.keep else 0,
-            BELL_SECONDS * 1000,
-            gate.backlog_limit,
-            int(lane == order_lane),
-            " ".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
-            " ".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for part in earlier for line in part.lines),
-            order_lane,
-            min(deadlines, default=""),
-        ]
-        for product_id, quantity in quantities:
-            arguments += [product_id, quantity]
-        for part in earlier:
-            for line in part.lines:
-                arguments += [line.product_id, line.name]
-        lane_keys = [keys.lane(lane), keys.outbox(lane), keys.bell(lane)]
-        hold_keys = [keys.hold(lane, attempt.nonce), keys.holds(lane)]
-        sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
-        return gate.run("reserve_stock", lane_keys + hold_keys + sku_keys, arguments)
-
-    return _reservation(lane, gate.decide(lane, ask))
+    order = {
+        "lane": lane,
+        "epoch": state.epoch or 0,
+        "nonce": attempt.nonce,
+        "user_id": attempt.user_id,
+        "user_coupon_id": attempt.user_coupon_id or "",
+        "hold_ms": HOLD_SECONDS * 1000,
+        "keep_ms": KEEP_SECONDS * 1000 if attempt.keep else 0,
+        "bell_ms": BELL_SECONDS * 1000,
+        "backlog_limit": gate.backlog_limit,
+        "order_lane": order_lane,
+        "held": ",".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
+        "held_until_ms": min(deadlines, default=""),
+        "lines": ",".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for line in attempt.lines),
+    }
+    script_keys = [
+        keys.lane(lane),
+        keys.outbox(lane),
+        keys.bell(lane),
+        keys.hold(lane, attempt.nonce),
+        keys.holds(lane),
+    ]
+    arguments: list[Argument] = [" ".join(f"{name}={value}" for name, value in order.items())]
+    for product_id, quantity in quantities:
+        script_keys.append(keys.sku(lane, product_id))
+        arguments += (product_id, quantity)
+    for line in attempt.lines:
+        arguments += (line.product_id, line.name)
+    return script_keys, arguments
 
 
 def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> None:
@@ -200,24 +230,26 @@ def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
 
 
 def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
-    """Lines from their form in scripts and outbox entries: ``<product>:<quantity>:<price> …``."""
+    """Lines from their form in scripts and outbox entries: ``<product>:<quantity>:<price>,…``."""
     lines = []
-    for part in text.split():
+    for part in filter(None, text.split(",")):
         product_id, quantity, price = (int(word) for word in part.split(":"))
         lines.append(Line(product_id, quantity, price, names[product_id]))
     return tuple(lines)
 
 
 def _product_ids(lines: str) -> tuple[int, ...]:
-    return tuple(int(part.split(":")[0]) for part in lines.split())
+    return tuple(int(part.split(":")[0]) for part in filter(None, lines.split(",")))
 
 
-def _reservation(lane: int, reply: Sequence[str]) -> Reservation:
+def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservation | GateUnavailable:
+    if isinstance(reply, GateUnavailable):
+        return reply
     status = ReserveStatus(reply[0])
     if status is ReserveStatus.BACKLOGGED:
-        raise GateUnavailable(f"the outbox of lane {lane} is over its limit")
+        return GateUnavailable(f"the outbox of lane {lane} is over its limit")
     if status in (ReserveStatus.ENDING, ReserveStatus.HOLD_EXPIRED):
-        raise GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
+        return GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
     if status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Reservation(status, lane, missing_product_id=int(reply[1]))
     if status is ReserveStatus.OUT_OF_STOCK:

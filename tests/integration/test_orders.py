@@ -228,7 +228,7 @@ def test_a_hold_without_an_order_expires_and_gives_back_its_units(engine: Engine
     lane = stock.lane_of_product(engine.gate, product)
     nonce = stock.order_nonce(engine.gate, 1, None)
     attempt = stock.OrderAttempt(nonce, 1, None, keep=False)
-    stock.reserve(engine.gate, lane, [(product, 3)], attempt, order_lane=lane + 1)
+    stock.reserve(engine.gate, lane, attempt, [(product, 3)], order_lane=lane + 1)
     sweep(engine)
     assert available(engine, product) == 2
     overdue(engine)
@@ -279,14 +279,14 @@ def test_the_gate_that_goes_away_between_two_lanes_leaks_nothing(
     user = add_user(engine, 1, 10_000)
     products = [add_product(engine, 10, 5) for _ in range(8)]
     lanes = sorted({stock.lane_of_product(engine.gate, product) for product in products})
-    reserve = stock.reserve
+    reserve_many = stock.reserve_many
 
-    def reserve_but_fail_last(gate: object, lane: int, *arguments: object, order_lane: int) -> object:
+    def reserve_but_fail_last(gate: object, lane: int, attempts: object, *, order_lane: int) -> object:
         if lane == order_lane:
             raise GateUnavailable("the plug was pulled")
-        return reserve(gate, lane, *arguments, order_lane=order_lane)  # type: ignore[arg-type]
+        return reserve_many(gate, lane, attempts, order_lane=order_lane)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stock, "reserve", reserve_but_fail_last)
+    monkeypatch.setattr(stock, "reserve_many", reserve_but_fail_last)
     with pytest.raises(GateUnavailable):
         order(engine, user, dict.fromkeys(products, 1))
     # In the last lane the outcome is unknown, so the earlier holds stay until the sweeper asks the ledger.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -53,8 +52,8 @@ def issue(engine: Engine, coupon: int, user_id: int = 7) -> str:
     return issued.request_id
 
 
-def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE) -> RequestState:
-    return RequestState(request_id, kind, RequestStatus.PENDING, user_id=7)
+def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE, user_id: int = 7) -> RequestState:
+    return RequestState(request_id, kind, RequestStatus.PENDING, user_id=user_id)
 
 
 def lost(request_id: str) -> RequestState:
@@ -78,7 +77,7 @@ def test_a_pending_request_is_told_without_touching_the_ledger(
     assert request_state(without_ledger, request_id) == pending(request_id)
     user, product = add_user(engine, 8, 10), add_product(engine, 1, 5)
     request_id = submitted(engine, user, product, 1)
-    assert request_state(without_ledger, request_id) == pending(request_id, RequestKind.ORDER)
+    assert request_state(without_ledger, request_id) == pending(request_id, RequestKind.ORDER, user)
 
 
 def test_a_request_that_left_the_outbox_cannot_be_told_without_the_ledger(
@@ -138,7 +137,7 @@ def test_requests_of_all_kinds_and_states_are_told_together_as_they_are_alone(en
     asked += [issue(engine, coupon, 9), submitted(engine, user, product, 1)]
     by_lane: dict[int, list[RequestId]] = {}
     for request in (split_request_id(each) for each in asked):
-        by_lane.setdefault(request.lane, []).extend([request, replace(request, number=request.number + 1000)])
+        by_lane.setdefault(request.lane, []).extend([request, request._replace(number=request.number + 1000)])
     for lane, requests in by_lane.items():
         alone = [request_states(engine, lane, [request])[0] for request in requests]
         assert request_states(engine, lane, requests) == alone

@@ -56,13 +56,13 @@ def test_a_settled_hold_is_gone_and_its_units_are_not_back(engine: Engine, produ
 
 
 def test_many_holds_are_settled_at_once_each_as_it_was_made_and_others_stay(engine: Engine, product: int) -> None:
-    for nonce, keep in (("kept", KEEP_MS), ("not kept", 0), ("other", 0), ("released", KEEP_MS)):
+    for nonce, keep in (("kept", KEEP_MS), ("unkept", 0), ("other", 0), ("released", KEEP_MS)):
         reserve(engine, {product: 1}, nonce=nonce, keep=keep)
     release(engine, product, nonce="released")
-    assert settle(engine, "kept", "not kept", "released", "unknown") == ["settled", 2]
+    assert settle(engine, "kept", "unkept", "released", "unknown") == ["settled", 2]
     assert list(deadlines(engine)) == ["other"]
-    states = {nonce: hold(engine, nonce).get("state") for nonce in ("kept", "not kept", "other", "released", "unknown")}
-    assert states == {"kept": "settled", "not kept": None, "other": "held", "released": "released", "unknown": None}
+    states = {nonce: hold(engine, nonce).get("state") for nonce in ("kept", "unkept", "other", "released", "unknown")}
+    assert states == {"kept": "settled", "unkept": None, "other": "held", "released": "released", "unknown": None}
     assert available(engine, product) == 2
 
 

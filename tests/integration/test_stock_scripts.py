@@ -78,7 +78,7 @@ def test_before_the_last_lane_units_are_held_and_nothing_is_appended(engine: Eng
 def test_the_last_lane_tells_what_the_earlier_ones_hold(engine: Engine, product: int) -> None:
     reserve(engine, {product: 1}, held="3:8", lines="99:4:50", carried=(99, "배"))
     ((_, fields),) = engine.gate.client.xrange(OUTBOX)
-    assert (fields["held"], fields["lines"], fields["name:99"]) == ("3:8 0:1", f"99:4:50 {product}:1:700", "배")
+    assert (fields["held"], fields["lines"], fields["name:99"]) == ("3:8,0:1", f"99:4:50,{product}:1:700", "배")
 
 
 def test_the_same_nonce_gets_the_same_answer_and_takes_nothing(engine: Engine, product: int) -> None:
@@ -264,6 +264,16 @@ def test_when_the_append_is_refused_nothing_has_changed(engine: Engine, product:
     assert keyspace(engine.gate.client) == before
 
 
+@pytest.mark.parametrize("name", ["lane", "nonce", "user_coupon_id", "order_lane", "held_until_ms", "lines"])
+def test_an_order_that_does_not_say_everything_is_an_error_and_changes_nothing(
+    engine: Engine, product: int, name: str
+) -> None:
+    before = keyspace(engine.gate.client)
+    with pytest.raises(BrokenContract, match=f"was not told {name}"):
+        reserve(engine, {product: 1}, **{name: None})
+    assert keyspace(engine.gate.client) == before
+
+
 @pytest.mark.parametrize("name", ["hold", "keep", "bell"])
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "nan", "1e3", "0x10"])
 def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
@@ -278,7 +288,7 @@ def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
 @pytest.mark.parametrize(
     ("script", "key_count", "argument_count"),
     [
-        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 14), (6, 14), (6, 15), (6, 17), (7, 16), (7, 17))),
+        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 1), (6, 1), (6, 2), (6, 4), (7, 3), (7, 4))),
         *(("settle_holds", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (2, 2))),
         *(("release_stock", *counts) for counts in ((0, 0), (3, 2), (4, 2), (4, 4), (5, 3), (5, 5))),
         *(("return_stock", *counts) for counts in ((0, 0), (2, 2), (3, 2), (3, 4), (4, 3))),

@@ -75,8 +75,8 @@ def test_a_header_that_differs_from_the_statuses_is_noticed(old: str, new: str) 
 
 def assert_body_answers_what_is_listed(source: str) -> None:
     body = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("--"))
-    # Every table that begins with a word is a reply, but for the fields of an outbox entry.
-    answered = re.findall(r"(?<!entry = )\{'([a-z_]+)'(?=[,}])", body)
+    # Every table that begins with a word is a reply, but for the fields of an outbox entry and a list of names.
+    answered = re.findall(r"(?<!entry = )(?<!ipairs\()\{'([a-z_]+)'(?=[,}])", body)
     assert set(answered) == set(read_header(source).statuses)
 
 
@@ -119,7 +119,7 @@ def test_all_scripts_are_looked_at() -> None:
     [
         ("issue_coupon", Inputs(3, 2), Inputs(4, 3)),
         ("inspect_lane", Inputs(2), Inputs(0)),
-        ("reserve_stock", Inputs(5, 1), Inputs(14, 2)),
+        ("reserve_stock", Inputs(5, 1), Inputs(1, 2)),
         ("release_stock", Inputs(3, 1), Inputs(2, 1)),
     ],
 )
