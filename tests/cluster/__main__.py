@@ -20,10 +20,10 @@ def main(names: list[str]) -> int:
         return 2
     failed = []
     for name in names or SCENARIOS:
-        print(f"== {name}: {SCENARIOS[name].__doc__}", flush=True)
+        print(f"== {name}", flush=True)
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="seonchak-topology-") as folder:
-            ended = SCENARIOS[name](Path(folder))
+            ended = SCENARIOS[name].run(Path(folder))
         print(f"{ended.output}({time.monotonic() - started:.0f} s)\n", flush=True)
         if ended.code != 0:
             failed.append(name)
