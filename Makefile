@@ -15,7 +15,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark lock clean
+.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,12 @@ mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDER
 
 benchmark: $(VENV)/development ## measure, as ratios in one run
 	@exec $(PYTHON) -m loadtests.benchmark
+
+faults: $(VENV)/development ## kill and stop every process at every point, under load, and prove every answer (KILLS= SLEEPS=)
+	@exec $(PYTHON) -m tests.faults.machine faults
+
+soak: $(VENV)/development ## whatever faults chance brings (MINUTES=30 SEED=), with the same proof
+	@exec $(PYTHON) -m tests.faults.machine soak
 
 lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in anew
 	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt

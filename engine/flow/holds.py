@@ -14,6 +14,7 @@ import logging
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import outbox, stock
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
@@ -32,8 +33,10 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     if not overdue:
         return 0
     built_epoch = overdue[0].built_epoch
+    reach("sweep.before_expiry")
     with engine.ledger.transaction() as connection:
         ended = ledger_orders.expire(connection, lane, built_epoch, sorted({hold.nonce for hold in overdue}))
+    reach("sweep.after_expiry")
     for hold in overdue:
         end = ended.get(hold.nonce)
         if end is None:

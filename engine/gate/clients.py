@@ -6,6 +6,7 @@ caller settles by asking again with the same nonce (``docs/decisions/0003-no-cli
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,6 +28,9 @@ POOL_WAIT_SECONDS = 0.2
 SENTINEL_SECONDS = 0.2
 """How long one sentinel may take. It is next door and knows the answer by heart; one that hangs must not use up the
 time of a decision, because there are others to ask."""
+
+SILENT_NETWORK = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
+"""A network that drops every packet is noticed after about eleven seconds (redis-py's own settings: 46)."""
 
 _DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 _SENTINEL_PREFIX = "sentinel_"
@@ -77,9 +81,12 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
 def connect_queue(url: str, *, timeout_seconds: float = 1.0) -> redis.Redis:
     """A client for RQ: raw bytes, because RQ stores compressed job data; Cluster is refused by the settings.
 
-    The time-out is short because a ring is made while a client waits; RQ's worker sets its own.
+    The time-out is short because a ring is made while a client waits; RQ's worker sets its own, of many seconds, and
+    then only keepalive tells it that the network forgot its connection.
     """
-    options = {"retry": Retry(NoBackoff(), 0), **_time_outs(timeout_seconds)}
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), **_time_outs(timeout_seconds)}
+    if urlsplit(url).scheme != "unix":
+        options["socket_keepalive_options"] = SILENT_NETWORK
     if "+" in urlsplit(url).scheme:
         return _from_sentinels(parse_address(url), options, max_connections=16)
     return redis.Redis.from_url(url, **options)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from engine.context import Engine
 from engine.errors import EngineError
+from engine.fault_points import reach
 from engine.ledger import accounts as ledger_accounts
 from engine.ledger.accounts import Account, BalanceTransaction
 from engine.ledger.idempotency import Answer, Claim, administration_claim, answer_once
@@ -33,7 +34,9 @@ def charge_balance(engine: Engine, user_id: int, amount: int, idempotency_key: s
     def work(connection: Connection) -> Answer:
         return answer_once(connection, claim, lambda: _charge(connection, user_id, amount))
 
-    return engine.ledger.run(work)
+    answer = engine.ledger.run(work)
+    reach("charge.committed")
+    return answer
 
 
 def balance_of(engine: Engine, user_id: int) -> Account | Refused:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import CouponTerms
 from engine.ledger import coupons as ledger_coupons
@@ -177,7 +178,9 @@ def _restored(name: str, value: Any) -> Any:
 
 
 def _publish(engine: Engine, coupon: Coupon) -> None:
+    reach("publish.recorded")
     at = gate_coupons.publish(engine.gate, terms_of(coupon))
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_coupons.mark_published(connection, coupon.id, coupon.version, lane=at.lane, epoch=at.epoch)
 

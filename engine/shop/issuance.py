@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
 from engine.outcomes import Issued, IssueStatus, Refusal, Refused
@@ -43,6 +44,7 @@ def issue_coupons(
     Raises GateUnavailable when nothing could be decided for any of them.
     """
     decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    reach("issue.decided")
     return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
 
 

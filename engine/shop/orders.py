@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
@@ -64,6 +65,7 @@ def place_orders(
     attempts = _attempts(engine, asks)
     going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
     reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    reach("order.decided")
     outcomes: list[Submitted | Refused | GateUnavailable] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):
@@ -117,6 +119,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             _give_back(engine, attempt)
             return _refusal(reservation, ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
+        reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     if reservation.ring:
         engine.bell.ring(reservation.lane)
     return Submitted(reservation.request_id, ask.user_id)
@@ -155,6 +158,7 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
         except GateUnavailable as error:
             away.add(lane)
             logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+        reach("holds.mid_release")
     for order in settlement.unsold:
         for lane, built_epoch in order.held:
             if lane in away:
@@ -166,6 +170,7 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
             except GateUnavailable as error:
                 away.add(lane)
                 logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+            reach("holds.mid_release")
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:

@@ -12,6 +12,7 @@ from engine.caching.read_through import ReadThrough
 from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import EngineError, GateUnavailable
+from engine.fault_points import reach
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
@@ -165,7 +166,9 @@ def _view(product: Product) -> ProductView:
 
 
 def _publish(engine: Engine, product: Product) -> None:
+    reach("publish.recorded")
     at = gate_products.publish(engine.gate, terms_of_product(product))
     gate_products.forget_list(engine.gate)
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_products.mark_product_published(connection, product.id, product.version, lane=at.lane, epoch=at.epoch)

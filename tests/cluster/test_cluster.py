@@ -17,6 +17,8 @@ import redis
 from redis.cluster import RedisCluster
 
 from engine.context import Engine
+from engine.errors import InvalidSettings
+from engine.gate.server import refuse_eviction
 from engine.outcomes import RequestStatus, Submitted
 from engine.upkeep.guard import Verdict, watch_lanes
 from ops.processes import free_port
@@ -119,3 +121,16 @@ def test_coupons_orders_and_rebuilds_work_across_nodes(engine: Engine) -> None:
     assert set(watch_lanes(engine).values()) == {Verdict.REBUILD}
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert_conserved(engine)
+
+
+def test_one_node_that_evicts_is_enough_to_refuse_the_cluster(engine: Engine) -> None:
+    client = engine.gate.client
+    assert isinstance(client, RedisCluster)
+    refuse_eviction(engine.gate)
+    node = client.get_nodes()[-1]
+    client.config_set("maxmemory-policy", "allkeys-lru", target_nodes=node)
+    try:
+        with pytest.raises(InvalidSettings, match="allkeys-lru"):
+            refuse_eviction(engine.gate)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction", target_nodes=node)
