@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
 from engine.flow import followups, holds
-from engine.gate import outbox
+from engine.gate import heartbeat, outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 from engine.shop import coupon_offers, popularity, product_offers
 from engine.upkeep import guard
@@ -97,6 +97,12 @@ def publish_changes(engine: Engine) -> None:
     products = product_offers.publish_product_changes(engine)
     if coupons or products:
         logger.warning("made %d coupons and %d products live that were only recorded", coupons, products)
+
+
+def tell_alive(engine: Engine) -> None:
+    """Leave a heartbeat at the gate. A job, because the server that holds it may hang: whoever keeps the scheduler's
+    lock must not wait for that."""
+    heartbeat.beat(engine.gate, "scheduler")
 
 
 def sweep_followups(engine: Engine) -> bool:
