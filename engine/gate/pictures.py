@@ -7,7 +7,7 @@ key holds is told as it stands there; a number that is none is None: the audit h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,11 @@ class StockPicture:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Issuances of one coupon in the outbox: their places in line, lowest, highest, and how many there are."""
+class CouponsPicture:
+    """Coupons of one lane, and the number of the last decision that is in this picture."""
 
-    first: int
-    last: int
-    count: int
+    last_number: int
+    coupons: Mapping[int, CouponPicture]
 
 
 class Blurred(Exception):  # not an EngineError: whoever takes a picture takes it again
@@ -113,17 +112,17 @@ def picture_lane(gate: Gate, lane: int, overdue_seconds: float, limit: int) -> L
     )
 
 
-def picture_coupons(gate: Gate, lane: int, coupon_ids: Sequence[int]) -> dict[int, CouponPicture]:
+def picture_coupons(gate: Gate, lane: int, coupon_ids: Sequence[int]) -> CouponsPicture:
     """These coupons of one lane."""
     pairs = ((keys.coupon(lane, each), keys.winners(lane, each)) for each in coupon_ids)
-    reply = gate.run("picture_coupons", [key for pair in pairs for key in pair], list(coupon_ids))
+    reply = gate.run("picture_coupons", [keys.lane(lane), *(key for pair in pairs for key in pair)], list(coupon_ids))
     names = ("version", "status", "total", "issued", "starts_at_ms", "ends_at_ms")
-    pictures = {}
-    for coupon_id, *values, winners in reply:
+    coupons = {}
+    for coupon_id, *values, winners in reply[1:]:
         terms = dict(zip(names, values, strict=True))
         issued = _number(terms.pop("issued"))
-        pictures[int(coupon_id)] = CouponPicture(terms, issued, int(winners))
-    return pictures
+        coupons[int(coupon_id)] = CouponPicture(terms, issued, int(winners))
+    return CouponsPicture(_number(reply[0]) or 0, coupons)
 
 
 def picture_stock(gate: Gate, lane: int, product_ids: Sequence[int], nonces_to_return: Sequence[str]) -> StockPicture:
@@ -159,24 +158,21 @@ def picture_stock(gate: Gate, lane: int, product_ids: Sequence[int], nonces_to_r
     )
 
 
-def waiting_issuances(gate: Gate, lane: int, issued: Mapping[int, int]) -> dict[int, Waiting]:
-    """Of these coupons, what waits in the lane's outbox up to the place in line given, page by page.
+def waiting_issuances(gate: Gate, lane: int, upto_number: int) -> dict[int, list[int]]:
+    """What waits in the lane's outbox up to that number: by coupon, the places in line. Read page by page.
 
-    Whatever was decided before the call and is not in the answer has left the outbox, so the ledger has committed it.
+    What was decided up to that number before the call and is not in the answer has left the outbox: the ledger has
+    committed it. Memory is bounded as the outbox is.
     """
-    with unavailability_translated():
-        newest: Any = gate.client.xrevrange(keys.outbox(lane), count=1)
-    waiting: dict[int, Waiting] = {}
-    if not newest:
-        return waiting
-    end = _place(newest[0][0])
-    for entry_id, coupon_id, sequence in _issuances(gate, lane):
-        if coupon_id is not None and sequence is not None and sequence <= issued.get(coupon_id, 0):
-            known = waiting.get(coupon_id, Waiting(sequence, sequence, 0))
-            first, last = min(known.first, sequence), max(known.last, sequence)
-            waiting[coupon_id] = Waiting(first, last, known.count + 1)
-        if _place(entry_id) >= end:
-            break  # what came since is none of ours, and in a rush there is always more
+    waiting: dict[int, list[int]] = {}
+    after = "-"
+    while page := gate.run("waiting_issuances", [keys.outbox(lane)], [after, PAGE_OF_OUTBOX]):
+        for entry_id, coupon_id, sequence in zip(page[::3], page[1::3], page[2::3], strict=True):
+            if _place(entry_id)[1] > upto_number:
+                return waiting  # what came since is in no picture, and in a rush there is always more
+            if coupon_id and sequence:
+                waiting.setdefault(int(coupon_id), []).append(int(sequence))
+        after = page[-3]
     return waiting
 
 
@@ -185,14 +181,6 @@ def request_of_hold(gate: Gate, lane: int, nonce: str) -> str:
     with unavailability_translated():
         request_id: Any = gate.client.hget(keys.hold(lane, nonce), "request_id")
     return str(request_id or "")
-
-
-def _issuances(gate: Gate, lane: int) -> Iterator[tuple[str, int | None, int | None]]:
-    after = "-"
-    while page := gate.run("waiting_issuances", [keys.outbox(lane)], [after, PAGE_OF_OUTBOX]):
-        for place in range(0, len(page), 3):
-            yield page[place], _number(page[place + 1]), _number(page[place + 2])
-        after = page[-3]
 
 
 def _holds(gate: Gate, lane: int, present: Iterable[str], found: Mapping[str, Sequence[str]]) -> dict[str, HeldUnits]:

@@ -15,7 +15,7 @@ from engine.ledger.followups import FollowupKind
 from engine.ledger.orders import Ending
 from engine.ledger.products import Product
 from engine.ledger.shop_tables import orders, products
-from engine.ledger.tables import coupons, engine_settings, lane_progress, quarantined_outcomes
+from engine.ledger.tables import coupons, engine_settings, lane_progress, quarantined_outcomes, user_coupons
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class LaneRecord:
     epoch: int
     last_number: int
     built_epoch: int
+
+
+@dataclass(frozen=True)
+class CouponRecord:
+    """A coupon and the highest place in line that is recorded, 0 if none is."""
+
+    coupon: Coupon
+    highest_sequence: int
 
 
 @dataclass(frozen=True)
@@ -83,10 +91,25 @@ def product_ids_after(connection: Connection, after: int, limit: int) -> list[in
     return _ids_after(connection, products.c.id, after, limit)
 
 
-def coupons_of(connection: Connection, coupon_ids: Sequence[int]) -> dict[int, Coupon]:
+def coupon_records(connection: Connection, coupon_ids: Sequence[int]) -> dict[int, CouponRecord]:
     """These coupons."""
-    query = select(coupons).where(coupons.c.id.in_(coupon_ids))
-    return {row["id"]: Coupon(**row) for row in connection.execute(query).mappings()}
+    query = select(coupons, _HIGHEST_SEQUENCE).where(coupons.c.id.in_(coupon_ids))
+    found = {}
+    for row in connection.execute(query).mappings():
+        values = dict(row)
+        highest_sequence = int(values.pop("highest_sequence"))
+        found[row["id"]] = CouponRecord(Coupon(**values), highest_sequence)
+    return found
+
+
+def recorded_within(connection: Connection, ranges: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """By coupon, how many places in line are recorded within its range, ``(after, upto]``."""
+    values = {
+        "coupon_ids": list(ranges),
+        "afters": [after for after, _ in ranges.values()],
+        "uptos": [upto for _, upto in ranges.values()],
+    }
+    return {row.id: row.places for row in connection.execute(_RECORDED_WITHIN, values)}
 
 
 def product_records(connection: Connection, product_ids: Sequence[int]) -> dict[int, ProductRecord]:
@@ -147,6 +170,22 @@ def unpublished(connection: Connection, some: int) -> Mapping[str, int]:
     rows = connection.execute(_UNPUBLISHED, {"some": some})
     return {f"{row.kind} {row.id}": row.version for row in rows}
 
+
+_HIGHEST_SEQUENCE = (
+    select(func.coalesce(func.max(user_coupons.c.sequence), 0))
+    .where(user_coupons.c.coupon_id == coupons.c.id)
+    .scalar_subquery()
+    .label("highest_sequence")
+)
+
+_RECORDED_WITHIN = text("""
+    SELECT range.id, (
+        SELECT count(*) FROM user_coupons
+        WHERE coupon_id = range.id AND sequence > range.after AND sequence <= range.upto
+    ) AS places
+    FROM unnest(CAST(:coupon_ids AS bigint[]), CAST(:afters AS bigint[]), CAST(:uptos AS bigint[]))
+         AS range (id, after, upto)
+""")
 
 _ROW_VERSION: ColumnElement[str] = literal_column("CAST(products.xmin AS text)", Text).label("row_version")
 """Postgres' own mark of the transaction that wrote a row: whoever changes the row changes it."""

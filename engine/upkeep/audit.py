@@ -93,24 +93,30 @@ class RegularAudit:
     One per process; not thread-safe. ``keep_going`` is asked between looks.
     """
 
-    def __init__(self, keep_going: Callable[[], bool] = lambda: True, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        keep_going: Callable[[], bool] = lambda: True,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keep_going = keep_going
         self._patience = patience or Patience()
-        self._watch = Watch()
-        self._traffic_due = self._books_due = 0.0
+        self._clock = clock
+        self._watch = Watch(clock)
+        self._traffic_due = self._books_due = clock()
 
     def run(self, engine: Engine) -> Report | None:
         """Look at what is due, and write an ALARM for each thing that is off; None when nothing is due yet.
 
         Raises GateUnavailable, LedgerUnavailable.
         """
-        if time.monotonic() < self._traffic_due:
+        if self._clock() < self._traffic_due:
             return None
         report = self._audit_traffic_of(engine)
-        self._traffic_due = time.monotonic() + report.seconds / SHARE_OF_A_CORE
-        if time.monotonic() >= self._books_due and self._keep_going():
+        self._traffic_due = self._clock() + report.seconds / SHARE_OF_A_CORE
+        if self._clock() >= self._books_due and self._keep_going():
             books = self._audit_books_of(engine)
-            self._books_due = time.monotonic() + books.seconds / SHARE_OF_A_CORE
+            self._books_due = self._clock() + books.seconds / SHARE_OF_A_CORE
             report = _joined(report, books)
         for check in report.off:
             logger.error("ALARM: the audit finds off that %s: %s", check.name, check.detail)

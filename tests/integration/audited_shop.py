@@ -1,4 +1,4 @@
-"""A shop in which much has happened, for tests of the audit: every kind of thing that is compared, and what is under way."""
+"""A shop in which much has happened, for tests of the audit."""
 
 from __future__ import annotations
 

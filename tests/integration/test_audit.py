@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from engine.context import Engine
 from engine.upkeep.audit import audit
 from engine.upkeep.auditing.findings import CheckName

@@ -178,7 +178,7 @@ BREAKS = [
     off(CheckName.WORKED_OFF, "RETURN_STOCK of order {cancelled}", "nobody works", sql(OVERDUE)),
     off(CheckName.LIVE, "coupon {coupon}", "a coupon", sql("UPDATE coupons SET version = 2 WHERE id = {coupon}")),
     off(CheckName.LIVE, "product {product}", "a product", sql("UPDATE products SET version = 2 WHERE id = {product}")),
-    off(CheckName.COUPON_TERMS, "coupon {coupon}", "status", lambda s: s.gate.hset(s.coupon_key(), "status", "INACTIVE")),
+    off(CheckName.COUPON_TERMS, "coupon {coupon}", "status", lambda s: s.gate.hset(s.coupon_key(), "status", "OFF")),
     off(CheckName.COUPON_TERMS, "coupon {coupon}", "old version", lambda s: s.gate.hset(s.coupon_key(), "version", 0)),
     off(CheckName.COUPON_TERMS, "coupon {coupon}", "new version", lambda s: s.gate.hset(s.coupon_key(), "version", 9)),
     off(CheckName.COUPON_TERMS, "coupon {coupon}", "unknown", lambda s: s.gate.delete(s.coupon_key())),
@@ -229,7 +229,7 @@ BREAKS = [
         sql("DELETE FROM order_history_events WHERE order_id = {completed}")),
     off(CheckName.HISTORY, "order {completed}", "told early", sql(HISTORY_TOLD_EARLY)),
     off(CheckName.STATISTICS, "product {product}", "one more", sql(ONE_MORE_SOLD)),
-    off(CheckName.STATISTICS, "product {product}", "gone", sql("DELETE FROM product_stats WHERE product_id = {product}")),
+    off(CheckName.STATISTICS, "product {product}", "gone", sql("DELETE FROM product_stats WHERE quantity > 0")),
 ]  # fmt: skip
 
 

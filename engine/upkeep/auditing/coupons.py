@@ -1,20 +1,25 @@
 """The audit of coupons: what the gate has given is what the ledger has recorded and what is on its way there.
 
-One look takes the ledger's counts, then a picture of the gate, then the outbox page by page, then the counts again.
-Traffic goes on; still each comparison is exact. What was recorded before the picture cannot be more than was issued in
-it. What was issued in it is either seen in the outbox afterwards or had left it, and then it was committed before the
-second counts: so the places in line that are seen have to be the last ones up to the count, without a gap, and the
-ledger has to have all those before them.
+One look takes the ledger's counts, then a picture of the gate, then the outbox up to the last number in that picture,
+then what was recorded meanwhile. Traffic goes on, and still the comparison is exact: every coupon issued in the picture
+is one of
+
+- those recorded at first, which are counted,
+- those recorded since, whose places are beyond the highest recorded at first and not beyond the picture's count,
+- those seen in the outbox and not recorded at the end either, whose places are beyond the highest recorded then,
+
+and of nothing else, because an entry leaves the outbox only after its commit, and entries are committed in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from engine.context import Engine
 from engine.gate import pictures
 from engine.gate.coupons import lane_of_coupon
-from engine.gate.pictures import CouponPicture, Waiting
+from engine.gate.pictures import CouponPicture
 from engine.ledger import audit_queries
 from engine.ledger.coupons import Coupon
 from engine.shop.coupon_offers import terms_of
@@ -44,25 +49,33 @@ def audit_coupons(looking: Looking) -> None:
 
 
 def _look(engine: Engine, lane: int, coupon_ids: Sequence[int]) -> dict[int, list[Off]]:
-    before = _recorded(engine, coupon_ids)
-    seen = pictures.picture_coupons(engine.gate, lane, coupon_ids)
-    moving = {
-        each: picture.issued
-        for each, picture in seen.items()
-        if picture.issued is not None and picture.issued != before[each].issued
-    }
-    waiting = pictures.waiting_issuances(engine.gate, lane, moving) if moving else {}
-    after = _recorded(engine, coupon_ids)
-    return {each: _compare(before[each], seen[each], waiting.get(each), after[each]) for each in coupon_ids}
-
-
-def _recorded(engine: Engine, coupon_ids: Sequence[int]) -> dict[int, Coupon]:
     with engine.ledger.snapshot() as connection:
-        return audit_queries.coupons_of(connection, coupon_ids)
+        before = audit_queries.coupon_records(connection, coupon_ids)
+    picture = pictures.picture_coupons(engine.gate, lane, coupon_ids)
+    waiting = pictures.waiting_issuances(engine.gate, lane, picture.last_number)
+    unrecorded = {each: (before[each].highest_sequence, seen.issued or 0) for each, seen in picture.coupons.items()}
+    with engine.ledger.snapshot() as connection:
+        after = audit_queries.coupon_records(connection, coupon_ids)
+        since = audit_queries.recorded_within(connection, unrecorded)
+    found = {}
+    for each in coupon_ids:
+        highest = after[each].highest_sequence
+        still_waiting = sum(place > highest for place in waiting.get(each, ()))
+        counts = _Counts(before[each].coupon.issued, since[each], still_waiting)
+        found[each] = _compare(before[each].coupon, picture.coupons[each], counts, after[each].coupon)
+    return found
 
 
-def _compare(before: Coupon, picture: CouponPicture, waiting: Waiting | None, after: Coupon) -> list[Off]:
-    """What is off with a coupon, given what was seen of it in this order."""
+class _Counts(NamedTuple):
+    """Coupons by where they were seen."""
+
+    recorded: int
+    recorded_since: int
+    waiting: int
+
+
+def _compare(before: Coupon, picture: CouponPicture, counts: _Counts, after: Coupon) -> list[Off]:
+    """What is off with a coupon, given what was seen of it."""
     name = f"coupon {before.id}"
     if picture.version is None:
         if not before.published_version:
@@ -74,27 +87,11 @@ def _compare(before: Coupon, picture: CouponPicture, waiting: Waiting | None, af
         found.append(Off(CheckName.COUPON_TERMS, f"{name}: {terms}"))
     if picture.winners != picture.issued:
         found.append(Off(CheckName.WINNERS, f"{name}: {picture.issued} issued, {picture.winners} winners"))
-    counts = _counts_off(before.issued, picture.issued, waiting, after.issued)
-    if counts:
-        found.append(Off(CheckName.COUPONS, f"{name}: {counts}"))
+    if picture.issued != sum(counts):
+        recorded = counts.recorded + counts.recorded_since
+        what = f"{name}: {picture.issued} issued at the gate, {recorded} recorded, {counts.waiting} waiting"
+        found.append(Off(CheckName.COUPONS, what))
     return found
-
-
-def _counts_off(recorded_before: int, issued: int | None, waiting: Waiting | None, recorded_after: int) -> str:
-    if issued is None:
-        return "the gate does not know how many it issued"
-    if recorded_before > issued:
-        return f"{issued} issued at the gate, {recorded_before} recorded"
-    if waiting is None:
-        return (
-            "" if recorded_after >= issued else f"{issued} issued at the gate, {recorded_after} recorded, none waiting"
-        )
-    places = f"{issued} issued at the gate, {recorded_after} recorded, {waiting.count} waiting"
-    if waiting.last != issued or waiting.count != waiting.last - waiting.first + 1:
-        return f"{places} for the places {waiting.first} to {waiting.last}"
-    if recorded_after < waiting.first - 1:
-        return f"{places} from place {waiting.first} on"
-    return ""
 
 
 def _terms_off(before: Coupon, picture: CouponPicture, after: Coupon) -> str:
