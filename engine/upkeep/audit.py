@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from engine.context import Engine
 from engine.flow.followups import workable_kinds
@@ -49,6 +50,8 @@ from engine.upkeep.auditing.stock import audit_stock
 
 SHARE_OF_A_CORE = 0.005
 """What each half of the regular audit (gate against ledger; the books) may take of one core, all processes together."""
+
+_WITHOUT_BOOKS = tuple(name for name in CheckName if name not in BOOKS)
 
 logger = logging.getLogger(__name__)
 
@@ -71,20 +74,27 @@ class Report:
     def off(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.ok)
 
+    def body(self) -> dict[str, Any]:
+        """The report as clients see it, its time as a datetime."""
+        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
+        return {"ok": self.ok, "checkedAt": self.checked_at, "checks": checks}
 
-def audit(engine: Engine, patience: Patience | None = None) -> Report:
-    """Look at everything, once and now. It takes what the books take, and patience where something stands still.
 
-    Raises GateUnavailable, LedgerUnavailable: then nothing is known.
+def audit(engine: Engine, patience: Patience | None = None, *, books: bool = True) -> Report:
+    """Look at everything, once and now; without ``books``, at all but what is within the ledger alone.
+
+    It takes what the books take, and patience where something stands still. Raises GateUnavailable, LedgerUnavailable:
+    then nothing is known.
     """
     looking = Looking(engine, patience or Patience())
 
     def look() -> None:
         _audit_what_must_not_last(looking, Watch(), wait=True)
         _audit_traffic(looking)
-        audit_books_of_the_ledger(looking)
+        if books:
+            audit_books_of_the_ledger(looking)
 
-    return _report_on(looking, tuple(CheckName), look)
+    return _report_on(looking, tuple(CheckName) if books else _WITHOUT_BOOKS, look)
 
 
 class RegularAudit:
@@ -129,7 +139,7 @@ class RegularAudit:
             _audit_what_must_not_last(looking, self._watch, wait=False)
             _audit_traffic(looking)
 
-        return _report_on(looking, tuple(name for name in CheckName if name not in BOOKS), look)
+        return _report_on(looking, _WITHOUT_BOOKS, look)
 
     def _audit_books_of(self, engine: Engine) -> Report:
         looking = Looking(engine, self._patience, keep_going=self._keep_going)

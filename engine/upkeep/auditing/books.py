@@ -91,7 +91,7 @@ def _walk(
                 return
             wrong = [(check, audit_books.wrong_in_page(connection, query, page)) for check, query in queries]
         for check, rows in wrong:
-            looking.findings.looked_at(check, page.rows)
+            looking.findings.looked_at(check, page.rows if queries is not OF_USER_COUPONS else 0)
             for each in rows:
                 looking.findings.off(check, f"{name} {each.id}: {each.what}")
         after = page.upto

@@ -42,26 +42,26 @@ class CheckName(StrEnum):
 
 
 LOOKED_AT: Mapping[CheckName, str] = {
-    CheckName.LANES: "lanes",
-    CheckName.DECISIONS: "lanes",
-    CheckName.DRAINED: "lanes",
-    CheckName.HOLDS: "lanes",
-    CheckName.WORKED_OFF: "kinds",
-    CheckName.COUPON_TERMS: "coupons",
-    CheckName.COUPONS: "coupons",
-    CheckName.WINNERS: "coupons",
-    CheckName.NUMBERED: "coupons",
-    CheckName.PRODUCT_TERMS: "products",
-    CheckName.STOCK: "products",
-    CheckName.UNITS: "products",
-    CheckName.BALANCES: "accounts",
-    CheckName.PENDING: "accounts",
-    CheckName.AMOUNTS: "orders",
-    CheckName.PAYMENTS: "orders",
-    CheckName.REDEMPTIONS: "orders and coupons",
-    CheckName.FOLLOWUPS: "orders",
-    CheckName.HISTORY: "orders",
-    CheckName.STATISTICS: "products",
+    CheckName.LANES: "lane",
+    CheckName.DECISIONS: "lane",
+    CheckName.DRAINED: "lane",
+    CheckName.HOLDS: "lane",
+    CheckName.WORKED_OFF: "kind",
+    CheckName.COUPON_TERMS: "coupon",
+    CheckName.COUPONS: "coupon",
+    CheckName.WINNERS: "coupon",
+    CheckName.NUMBERED: "coupon",
+    CheckName.PRODUCT_TERMS: "product",
+    CheckName.STOCK: "product",
+    CheckName.UNITS: "product",
+    CheckName.BALANCES: "account",
+    CheckName.PENDING: "account",
+    CheckName.AMOUNTS: "order",
+    CheckName.PAYMENTS: "order",
+    CheckName.REDEMPTIONS: "order",
+    CheckName.FOLLOWUPS: "order",
+    CheckName.HISTORY: "order",
+    CheckName.STATISTICS: "product",
 }
 """What each check counts; the others count nothing but what is off."""
 
@@ -136,7 +136,7 @@ class Findings:
         return [Check(name.value, not self._off_count[name], self._detail(name)) for name in names]
 
     def _detail(self, name: CheckName) -> str:
-        detail = f"{self._looked_at[name]:,} {LOOKED_AT[name]} looked at" if name in LOOKED_AT else "none"
+        detail = "none" if name not in LOOKED_AT else _counted(self._looked_at[name], LOOKED_AT[name])
         if self._off_count[name]:
             more = self._off_count[name] - len(self._off[name])
             some = "; ".join(self._off[name])
@@ -163,6 +163,10 @@ class Watch:
             token, since = known.get(key, (None, now))
             self._since[key] = (suspicion.token, since if token == suspicion.token else now)
         return {key: each for key, each in suspicions.items() if now - self._since[key][1] >= seconds}
+
+
+def _counted(how_many: int, what: str) -> str:
+    return f"{how_many:,} {what}{'' if how_many == 1 else 's'} looked at"
 
 
 def _remember(some: list[str], what: str) -> None:
