@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 from ops.processes import PROJECT_ROOT
-from tests.e2e.whole_stack import Shop
+from tests.e2e.whole_stack import Shop, open_shop
 
 NAMED = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL")
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    """A stack that no other test has touched: some of them change the ledger behind everybody's back."""
+    shop = open_shop()
+    yield shop
+    shop.close()
 
 
 def test_a_stack_that_has_worked_is_in_order(shop: Shop) -> None:
