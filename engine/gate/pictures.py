@@ -14,6 +14,8 @@ from typing import Any
 from engine.gate import keys
 from engine.gate.gate import Gate, unavailability_translated
 
+HOLDING = ("held", "ending")
+"""States of a hold in which it has its units."""
 _LINE = re.compile(r"([0-9]+):([0-9]+):[0-9]+")
 
 PAGE_OF_OUTBOX = 500
@@ -176,11 +178,13 @@ def waiting_issuances(gate: Gate, lane: int, upto_number: int) -> dict[int, list
     return waiting
 
 
-def request_of_hold(gate: Gate, lane: int, nonce: str) -> str:
-    """The request id of a hold; '' in every lane but the order's last, and for a hold that is gone."""
+def submission_of_hold(gate: Gate, lane: int, nonce: str) -> tuple[int, str] | None:
+    """In which lane a hold's order is, or would be, submitted, and the request id if that is this lane; None for a hold
+    that is gone."""
     with unavailability_translated():
-        request_id: Any = gate.client.hget(keys.hold(lane, nonce), "request_id")
-    return str(request_id or "")
+        fields: Any = gate.client.hmget(keys.hold(lane, nonce), "state", "request_id", "order_lane")
+    state, request_id, order_lane = (value or "" for value in fields)
+    return (_number(order_lane) or lane, request_id) if state in HOLDING else None
 
 
 def _holds(gate: Gate, lane: int, present: Iterable[str], found: Mapping[str, Sequence[str]]) -> dict[str, HeldUnits]:
@@ -196,7 +200,7 @@ def _holds(gate: Gate, lane: int, present: Iterable[str], found: Mapping[str, Se
                 raise Blurred(f"a hold came and went in lane {lane}")
             fields = ["held", late[1] or "", late[2]]
         state, request_id, lines = fields
-        if state == "held":
+        if state in HOLDING:
             holds[nonce] = HeldUnits(request_id, _units(lines))
     return holds
 

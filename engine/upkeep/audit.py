@@ -48,8 +48,9 @@ from engine.upkeep.auditing.lanes import audit_decisions, suspicions
 from engine.upkeep.auditing.looking import Looking, Patience
 from engine.upkeep.auditing.stock import audit_stock
 
-SHARE_OF_A_CORE = 0.005
-"""What each half of the regular audit (gate against ledger; the books) may take of one core, all processes together."""
+TRAFFIC_SHARE, BOOKS_SHARE = 0.01, 0.005
+"""What the two halves of the regular audit (gate against ledger; the books) may take of one core, all processes
+together. An audit does one thing after the other, so the time it takes is the most that it can have used."""
 
 _WITHOUT_BOOKS = tuple(name for name in CheckName if name not in BOOKS)
 
@@ -98,7 +99,7 @@ def audit(engine: Engine, patience: Patience | None = None, *, books: bool = Tru
 
 
 class RegularAudit:
-    """The audit that is run again and again: it never waits, it remembers.
+    """The audit that is run again and again: it never waits, it remembers, and what costs too much comes less often.
 
     One per process; not thread-safe. ``keep_going`` is asked between looks.
     """
@@ -123,10 +124,10 @@ class RegularAudit:
         if self._clock() < self._traffic_due:
             return None
         report = self._audit_traffic_of(engine)
-        self._traffic_due = self._clock() + report.seconds / SHARE_OF_A_CORE
+        self._traffic_due = self._clock() + report.seconds / TRAFFIC_SHARE
         if self._clock() >= self._books_due and self._keep_going():
             books = self._audit_books_of(engine)
-            self._books_due = self._clock() + books.seconds / SHARE_OF_A_CORE
+            self._books_due = self._clock() + books.seconds / BOOKS_SHARE
             report = _joined(report, books)
         for check in report.off:
             logger.error("ALARM: the audit finds off that %s: %s", check.name, check.detail)

@@ -14,7 +14,7 @@ from engine.context import Engine
 from engine.upkeep.auditing.findings import CheckName
 from ops.processes import PROJECT_ROOT, free_port
 from tests.integration.audited_shop import Shop, leave_under_way, open_shop
-from tests.integration.placed_orders import execute
+from tests.integration.placed_orders import execute, rows
 
 NAMED = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "DATA_DIR", "LANES")
 
@@ -104,11 +104,12 @@ def test_it_exits_with_2_when_no_stack_runs(tmp_path: Path) -> None:
 
 
 def test_it_exits_with_2_when_the_schema_is_an_older_one(engine: Engine) -> None:
+    (newest,) = rows(engine, "SELECT version_num FROM alembic_version")[0]
     execute(engine, "UPDATE alembic_version SET version_num = '0001'")
     try:
         ended = audit(**servers_of(engine))
     finally:
-        execute(engine, "UPDATE alembic_version SET version_num = '0003'")
+        execute(engine, "UPDATE alembic_version SET version_num = :newest", newest=newest)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "the schema is at 0001" in ended.stderr
     assert "make migrate" in ended.stderr

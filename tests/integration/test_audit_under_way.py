@@ -12,7 +12,7 @@ from engine.context import Engine
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.flow import drain as drain_module
 from engine.flow import followups
-from engine.gate import keys, pictures
+from engine.gate import keys, pictures, stock
 from engine.gate.gate import Gate
 from engine.ledger import followups as ledger_followups
 from engine.shop import coupon_offers, product_offers
@@ -26,8 +26,11 @@ from scheduler import jobs
 from tests.integration.audited_shop import QUICK, Shop, cancel, found_off, leave_under_way, open_shop
 from tests.integration.placed_orders import execute, without_ledger, without_redis
 from tests.integration.products_on_sale import in_one_lane_and_in_several
-from tests.integration.shop import drain_all, order
+from tests.integration.shop import drain_all, order, overdue
 from tests.integration.stock_driver import reserve
+
+LATER_SECONDS = 3600
+"""Longer than anything may last, and than any audit of a test keeps the next one from coming."""
 
 
 class Dies(Exception):
@@ -70,7 +73,7 @@ def off(report: Report | None) -> set[str]:
 
 def assert_off_only_when_it_lasts(shop: Shop, regular: RegularAudit, clock: Clock, check: CheckName) -> None:
     assert off(regular.run(shop.engine)) == set()
-    clock.now += 60
+    clock.now += LATER_SECONDS
     assert off(regular.run(shop.engine)) == {check}
 
 
@@ -93,7 +96,7 @@ def test_a_drain_that_died_after_its_commit(
                 drain_all(shop.engine)
     assert_off_only_when_it_lasts(shop, regular, clock, CheckName.DRAINED)
     drain_all(shop.engine)
-    clock.now += 60
+    clock.now += LATER_SECONDS
     assert off(regular.run(shop.engine)) == set()
 
 
@@ -131,6 +134,28 @@ def test_an_order_that_was_cancelled_before_its_hold_had_ended(
     assert off(regular.run(shop.engine)) == set()
 
 
+@pytest.mark.parametrize("lanes", [4], ids=["four lanes"])
+def test_overdue_holds_of_an_order_that_waits_in_another_lane(shop: Shop, regular: RegularAudit, clock: Clock) -> None:
+    order(shop.engine, 1, dict.fromkeys(shop.products, 1))
+    overdue(shop.engine)
+    assert off(regular.run(shop.engine)) == set()
+    clock.now += LATER_SECONDS
+    assert off(regular.run(shop.engine)) == set()
+    last = max(shop.lane_of(product) for product in shop.products)
+    shop.gate.delete(keys.outbox(last))
+    clock.now += LATER_SECONDS
+    assert off(regular.run(shop.engine)) == {CheckName.DECISIONS}
+    clock.now += LATER_SECONDS
+    assert off(regular.run(shop.engine)) == {CheckName.DECISIONS, CheckName.HOLDS}
+
+
+def test_a_sweeper_that_died_after_it_had_set_a_hold_aside(shop: Shop, regular: RegularAudit) -> None:
+    assert reserve(shop.engine, {shop.products[0]: 1}, append=0)[0] == "reserved"
+    overdue(shop.engine)
+    assert len(stock.claim_overdue_holds(shop.engine.gate, 0, 10)) == 1
+    assert off(regular.run(shop.engine)) == set()
+
+
 def test_a_change_that_was_recorded_and_not_published(
     shop: Shop, regular: RegularAudit, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +169,7 @@ def test_a_change_that_was_recorded_and_not_published(
     assert_off_only_when_it_lasts(shop, regular, clock, CheckName.LIVE)
     coupon_offers.publish_changes(shop.engine)
     product_offers.publish_product_changes(shop.engine)
-    clock.now += 60
+    clock.now += LATER_SECONDS
     assert off(regular.run(shop.engine)) == set()
 
 
@@ -186,7 +211,7 @@ def test_a_closed_lane_is_off_when_it_stays_closed(shop: Shop, regular: RegularA
     assert first is not None
     assert (first.off, first.complete) == ((), False)
     assert "not compared: product 1, 2, 3 and 5 more: lane 0 is not open" in str(first.body())
-    clock.now += 60
+    clock.now += LATER_SECONDS
     assert off(regular.run(shop.engine)) == {CheckName.LANES}
 
 
@@ -293,12 +318,12 @@ def test_a_costly_audit_comes_less_often(
     assert first is not None
     assert [check.name for check in first.checks] == [*audit_module._WITHOUT_BOOKS, *audit_module.BOOKS]
     assert regular.run(shop.engine) is None
-    clock.now += 60
+    clock.now += LATER_SECONDS
     assert regular.run(shop.engine) is not None
-    monkeypatch.setattr(audit_module, "SHARE_OF_A_CORE", 1e-9)
-    clock.now += 60
+    monkeypatch.setattr(audit_module, "TRAFFIC_SHARE", 1e-9)
+    clock.now += LATER_SECONDS
     assert regular.run(shop.engine) is not None
-    clock.now += 3600
+    clock.now += LATER_SECONDS
     assert regular.run(shop.engine) is None
 
 

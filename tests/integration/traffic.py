@@ -25,7 +25,7 @@ from engine.shop import product_offers
 from engine.shop.accounts import charge_balance
 from engine.shop.cancellation import cancel_order
 from engine.shop.issuance import issue_coupon
-from engine.shop.orders import place_order
+from engine.shop.orders import OrderAsk, place_order
 from engine.shop.product_offers import ProductChange
 from tests.integration.audited_shop import Shop
 from tests.integration.placed_orders import rows
@@ -51,7 +51,7 @@ def place(engine: Engine, shop: Shop, chance: random.Random) -> None:
     user_id = 3 if chance.random() < 0.2 else chance.choice(USERS)
     key = f"k{chance.randrange(10**9)}" if chance.random() < 0.3 else None
     for _ in range(1 if key is None else 2):
-        place_order(engine, user_id=user_id, quantities=quantities, user_coupon_id=None, idempotency_key=key)
+        place_order(engine, OrderAsk(user_id, tuple(sorted(quantities.items())), None, key))
 
 
 def place_too(engine: Engine, shop: Shop, chance: random.Random) -> None:
@@ -62,7 +62,7 @@ def hold_and_forget(engine: Engine, shop: Shop, chance: random.Random) -> None:
     """A web process that dies between two lanes leaves a hold without an order."""
     product = chance.choice(shop.products)
     attempt = stock.OrderAttempt(stock.order_nonce(engine.gate, 1, None), 1, None, keep=False)
-    stock.reserve(engine.gate, shop.lane_of(product), [(product, 1)], attempt, append=False)
+    stock.reserve(engine.gate, shop.lane_of(product), attempt, [(product, 1)], order_lane=engine.gate.lanes)
 
 
 def cancel(engine: Engine, _shop: Shop, chance: random.Random) -> None:
@@ -150,7 +150,7 @@ def traffic(shop: Shop) -> Iterator[Progress]:
 
 
 def _work(settings: Settings, names: dict[str, Any], over: Event, failures: Queue[str], counts: Any) -> None:
-    stock.HOLD_SECONDS = 1  # so that sweepers have work, too
+    stock.HOLD_SECONDS = stock.GRACE_SECONDS = 1  # so that sweepers have work, too
     engines = [Engine.connect(settings, patient=True) for _ in STEPS]
     failed = threading.Event()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.flow.followups import workable_kinds
-from engine.gate import outbox, pictures
+from engine.gate import outbox, pictures, stock
 from engine.gate.gate import LaneState
 from engine.gate.pictures import LanePicture
 from engine.gate.request_ids import split_request_id
@@ -78,7 +78,7 @@ def _suspicions_about(engine: Engine, lane: int, record: LaneRecord | None, pati
     if stuck is not None:
         found[CheckName.DRAINED, f"lane {lane}"] = stuck
     for nonce in picture.overdue:
-        if not _waits_in_outbox(engine, lane, nonce):
+        if not _may_wait(engine, lane, nonce):
             # The sweeper takes the longest overdue first: as long as it is at work, another one is the first.
             what = f"lane {lane}: hold {nonce} is overdue by more than {patience.overdue_seconds:.0f} s"
             found[CheckName.HOLDS, f"lane {lane}"] = Suspicion(nonce, what)
@@ -120,10 +120,26 @@ def _stuck_head(
     return None
 
 
-def _waits_in_outbox(engine: Engine, lane: int, nonce: str) -> bool:
-    """What waits there is the drain's to decide, and whether that makes progress is another question."""
-    request_id = pictures.request_of_hold(engine.gate, lane, nonce)
-    return bool(request_id) and outbox.find(engine.gate, split_request_id(request_id)).fields is not None
+def _may_wait(engine: Engine, lane: int, nonce: str) -> bool:
+    """Whether the hold's order waits in an outbox, or may: that cannot always be asked.
+
+    Then it is the drain's to decide, and whether that makes progress is another question.
+    """
+    submission = pictures.submission_of_hold(engine.gate, lane, nonce)
+    if submission is None:
+        return False
+    order_lane, request_id = submission
+    try:
+        if not request_id and order_lane < engine.gate.lanes:
+            request_id = stock.submitted_request_id(engine.gate, order_lane, nonce)
+        if not request_id:
+            return False
+        (found,) = outbox.find(engine.gate, order_lane, [split_request_id(request_id)])
+    except GateUnavailable:
+        if order_lane == lane:
+            raise
+        return True
+    return found.waits or found.epoch is None
 
 
 def _missing_decisions(engine: Engine, lane: int) -> list[Off]:
