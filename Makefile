@@ -15,7 +15,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush order-rush mixed million benchmark faults soak lock clean
+.PHONY: help run test lint format migrate requeue audit rush order-rush mixed million benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
 
 requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_URL=)
 	@exec $(PYTHON) -m ops.requeue_followups
+
+audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
+	@exec $(PYTHON) -m ops.audit $(ARGS)
 
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush

@@ -14,6 +14,7 @@ from engine.gate import heartbeat, outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 from engine.shop import coupon_offers, popularity, product_offers
 from engine.upkeep import guard
+from engine.upkeep.audit import RegularAudit
 from engine.upkeep.lane_rounds import LaneRounds
 
 Result = TypeVar("Result")
@@ -117,6 +118,16 @@ def forget_idempotency_keys(engine: Engine) -> None:
     while forgotten == FORGOTTEN_AT_ONCE:
         with engine.ledger.transaction() as connection:
             forgotten = forget_old_keys(connection, before, FORGOTTEN_AT_ONCE)
+
+
+def auditing(keep_going: Callable[[], bool]) -> Callable[[Engine], None]:
+    """The job that audits what is due and writes an ALARM for what is off; ``keep_going`` says when to leave early."""
+    regular = RegularAudit(keep_going)
+
+    def audit(engine: Engine) -> None:
+        regular.run(engine)
+
+    return audit
 
 
 def rebuild_ranking(engine: Engine) -> None:

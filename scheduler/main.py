@@ -82,6 +82,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
         (jobs.expire_holds, 1.0),
         (jobs.sweep_followups, 1.0),
         (jobs.rebuild_ranking, 60.0),
+        (jobs.auditing(lambda: not stopped.is_set()), 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
     ):
         # The first time at once: a standby that takes over does not know for how long nobody did it.
