@@ -104,10 +104,21 @@ class Submitted:
 
 @dataclass(frozen=True)
 class RequestState:
-    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED."""
+    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED.
+
+    ``user_id`` is whose request it is; None when nothing is left that says so, because Redis forgot it.
+    """
 
     request_id: str
     kind: RequestKind
     status: RequestStatus
     result: Mapping[str, Any] | None = None
     error: Refused | None = None
+    user_id: int | None = None
+
+    def is_seen_by(self, user_id: int | None) -> bool:
+        """Whether the request exists for this user; None stands for somebody who sees everybody's.
+
+        An id cannot be guessed. One that was forgotten tells whoever has it that it failed, and nothing else.
+        """
+        return user_id is None or self.user_id in (None, user_id)

@@ -77,6 +77,12 @@ def find(gate: Gate, request: RequestId) -> Whereabouts:
     return Whereabouts(epoch=int(reply[1])) if reply[0] == "absent" else Whereabouts()
 
 
+def owner_in(fields: Mapping[str, str]) -> int | None:
+    """Whose request the fields of an entry tell of; None when they do not say, as of one that came in damaged."""
+    text = fields.get("user_id", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def arm_bell(gate: Gate, lane: int) -> None:
     """Keep others from ringing: the drain that calls this is looking anyway."""
     with unavailability_translated():

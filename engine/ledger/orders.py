@@ -84,10 +84,11 @@ class Order:
 
 @dataclass(frozen=True)
 class OrderEnd:
-    """How a submitted order ended: an order, or the refusal."""
+    """How a submitted order ended: an order, or the refusal. ``user_id`` is None for a hold that expired."""
 
     order: Order | None = None
     failure: Refusal | None = None
+    user_id: int | None = None
 
 
 def order_body(order: Order) -> dict[str, Any]:
@@ -148,8 +149,8 @@ def order_end(connection: Connection, nonce: str) -> OrderEnd | None:
     if row is None:
         return None
     if row["failure"] is not None:
-        return OrderEnd(failure=Refusal(row["failure"]))
-    return OrderEnd(order=_with_items(connection, [row])[0])
+        return OrderEnd(failure=Refusal(row["failure"]), user_id=row["user_id"])
+    return OrderEnd(order=_with_items(connection, [row])[0], user_id=row["user_id"])
 
 
 def nonces_with_stock_to_return(connection: Connection) -> list[str]:

@@ -143,10 +143,11 @@ def quarantine(connection: Connection, lane: int, entry: Mapping[str, object]) -
     )
 
 
-def is_quarantined(connection: Connection, request_id: str) -> bool:
-    """Whether the ledger refused to record this request."""
-    query = select(quarantined_outcomes.c.id).where(quarantined_outcomes.c.request_id == request_id)
-    return connection.execute(query).first() is not None
+def quarantined_fields(connection: Connection, request_id: str) -> Mapping[str, str] | None:
+    """What the entry of this request said, if the ledger refused to record it; else None."""
+    query = select(quarantined_outcomes.c.fields).where(quarantined_outcomes.c.request_id == request_id)
+    fields: Mapping[str, str] | None = connection.execute(query.limit(1)).scalar_one_or_none()
+    return fields
 
 
 def change_setting(connection: Connection, name: str, value: str) -> None:
