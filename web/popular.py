@@ -9,12 +9,10 @@ from flask import Response
 from typing_extensions import TypedDict
 
 from engine.shop import popularity
-from web.answers import answer
+from web.answers import answer, in_words, sentence
 from web.current import current_engine
 from web.documentation import Success, answers
 from web.problems import TEMPORARY_ERROR
-
-NO_STATISTICS = "통계 데이터가 없습니다"
 
 popular = APIBlueprint("popular", __name__, url_prefix="/api/v1", tag="Products")
 
@@ -37,7 +35,9 @@ class PopularProducts(TypedDict):
 @popular.get("/products/popular")
 @popular.doc(
     summary="What sold best in the last 72 hours",
-    responses=answers({200: Success("At most five products.", PopularProducts)}, TEMPORARY_ERROR),
+    responses=answers(
+        {200: Success("At most five products.", PopularProducts, ("Content-Language",))}, TEMPORARY_ERROR
+    ),
 )
 def popular_products() -> Response:
     products = popularity.popular_products(current_engine())
@@ -48,5 +48,5 @@ def popular_products() -> Response:
         ]
     }
     if not products:
-        body["message"] = NO_STATISTICS
-    return answer(body)
+        body["message"] = sentence("NO_STATISTICS")
+    return in_words(answer(body), has_words=not products)

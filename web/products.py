@@ -10,12 +10,10 @@ from typing_extensions import TypedDict
 
 from engine.shop import product_offers
 from engine.shop.product_offers import ProductView
-from web.answers import answer
+from web.answers import answer, in_words, sentence
 from web.current import current_engine
 from web.documentation import Success, answers
 from web.problems import TEMPORARY_ERROR
-
-NO_PRODUCTS = "등록된 상품이 없습니다"
 
 products = APIBlueprint("products", __name__, url_prefix="/api/v1", tag="Products")
 
@@ -51,11 +49,11 @@ def product_shown(product: ProductView) -> ProductShown:
 @products.get("/products")
 @products.doc(
     summary="What is on sale, with live stock",
-    responses=answers({200: Success("The products on sale.", Products)}, TEMPORARY_ERROR),
+    responses=answers({200: Success("The products on sale.", Products, ("Content-Language",))}, TEMPORARY_ERROR),
 )
 def list_products() -> Response:
     found = product_offers.list_products(current_engine())
     body: Products = {"products": [product_shown(product) for product in found]}
     if not found:
-        body["message"] = NO_PRODUCTS
-    return answer(body)
+        body["message"] = sentence("NO_PRODUCTS")
+    return in_words(answer(body), has_words=not found)
