@@ -12,6 +12,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
 from web.app import create_app
+from web.tokens import authenticator_from
 
 
 def application_of_this_process() -> APIFlask:
@@ -26,7 +27,7 @@ def application_of_this_process() -> APIFlask:
     engine = Engine.connect(settings)
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return create_app(engine)
+    return create_app(engine, authenticator_from(settings))
 
 
 app = application_of_this_process()

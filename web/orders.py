@@ -17,6 +17,7 @@ from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
 from engine.shop import cancellation
 from engine.shop import orders as engine_orders
 from web.answers import answer
+from web.auth import act_for, current_caller
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
@@ -114,6 +115,7 @@ class OrdersOfUser(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY, PREFER),
 )
 def place_order(body: OrderBody) -> Response:
+    act_for(body.user_id)
     quantities: Counter[int] = Counter()
     for line in body.order_items:
         quantities[line.product_id] += line.quantity
@@ -143,7 +145,9 @@ def place_order(body: OrderBody) -> Response:
 def show_order(order_id: int) -> Response:
     with current_engine().ledger.read() as connection:
         order = ledger_orders.order_by_id(connection, order_id)
-    return refused(Refused(Refusal.ORDER_NOT_FOUND)) if order is None else answer(order_body(order))
+    if order is None or not current_caller().may_act_for(order.user_id):
+        return refused(Refused(Refusal.ORDER_NOT_FOUND))
+    return answer(order_body(order))
 
 
 @orders.get("/users/<user_id>/orders")
@@ -174,9 +178,11 @@ def orders_of_user(user_id: int) -> Response:
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def cancel_order(order_id: int) -> Response:
-    outcome = cancellation.cancel_order(
-        current_engine(), order_id, user_id=_cancel_body().user_id, idempotency_key=idempotency_key()
-    )
+    body = _cancel_body()
+    if body.user_id is not None:
+        act_for(body.user_id)
+    owner = current_caller().only_sees if body.user_id is None else body.user_id
+    outcome = cancellation.cancel_order(current_engine(), order_id, user_id=owner, idempotency_key=idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(outcome)
 
 

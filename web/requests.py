@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 
 from engine.flow import requests as engine_requests
 from engine.outcomes import Refusal, Refused, RequestState, RequestStatus
-from web.answers import answer
+from web.answers import answer, in_words
+from web.auth import current_caller
 from web.coupons import IssueResult
 from web.current import current_engine, current_waiting_room
 from web.documentation import PREFER, Success, answers, reads
@@ -41,7 +42,13 @@ class RequestShown(TypedDict):
 @requests.doc(
     summary="Where a request stands",
     responses=answers(
-        {200: Success("The state; final unless PENDING.", RequestShown, ("Retry-After", "Preference-Applied"))},
+        {
+            200: Success(
+                "The state; final unless PENDING.",
+                RequestShown,
+                ("Retry-After", "Preference-Applied", "Content-Language"),
+            )
+        },
         Refusal.REQUEST_NOT_FOUND,
         BUSY,
         TEMPORARY_ERROR,
@@ -50,17 +57,18 @@ class RequestShown(TypedDict):
 )
 def show_request(request_id: str) -> Response:
     headers = {}
+    asked_by = current_caller().only_sees
     with current_waiting_room().granted(request.environ.get("HTTP_PREFER")) as seconds:
         if seconds:
             headers["Preference-Applied"] = f"wait={seconds}"
-            state = engine_requests.wait_for_request(current_engine(), request_id, seconds)
+            state = engine_requests.wait_for_request(current_engine(), request_id, seconds, asked_by)
         else:
-            state = engine_requests.request_state(current_engine(), request_id)
+            state = engine_requests.request_state(current_engine(), request_id, asked_by)
     if isinstance(state, Refused):
         return refused(state)
     if state.status is RequestStatus.PENDING:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return answer(_shown(state), headers=headers)
+    return in_words(answer(_shown(state), headers=headers), has_words=state.error is not None)
 
 
 def _shown(state: RequestState) -> dict[str, Any]:
