@@ -40,6 +40,8 @@ class KeySource(Protocol):
 
     recheck_seconds: float | None
     """How long a verified token is good without another look at the keys; None: until it expires."""
+    secrets: Sequence[bytes]
+    """The keys that are shared secrets (for HS256)."""
 
     def keys_for(self, token: str, *, may_wait: bool) -> Sequence[PyJWK]:
         """The keys that this token may be signed with. Raises KeysUnavailable, PyJWTError."""
@@ -55,6 +57,7 @@ class FixedKeys:
 
     def __init__(self, keys: Sequence[PyJWK]) -> None:
         self._keys = tuple(keys)
+        self.secrets: Sequence[bytes] = [key.key for key in keys if key.algorithm_name == "HS256"]
 
     def keys_for(self, token: str, *, may_wait: bool) -> Sequence[PyJWK]:  # noqa: ARG002
         return self._keys
@@ -67,6 +70,7 @@ class KeySet:
     """A JSON Web Key Set that stays as it is: a token names its key."""
 
     recheck_seconds: float | None = None
+    secrets: Sequence[bytes] = ()
 
     def __init__(self, keys: Mapping[str | None, PyJWK]) -> None:
         self._keys = keys
@@ -85,6 +89,7 @@ class FetchedKeySet:
     """
 
     recheck_seconds: float | None = FRESH_SECONDS
+    secrets: Sequence[bytes] = ()
 
     def __init__(
         self, address: str, fetch: Callable[[], Any] | None = None, now: Callable[[], float] = time.monotonic

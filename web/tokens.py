@@ -21,6 +21,7 @@ from engine.config import Settings, is_address
 from engine.token_keys import key_in_pem_file, key_of_secret, keys_in_file
 from web.ids import id_in
 from web.key_sources import FetchedKeySet, FixedKeys, KeySet, KeySource
+from web.plain_tokens import PlainTokens
 
 ADMIN_ROLE = "admin"
 LEEWAY_SECONDS = 10
@@ -91,6 +92,7 @@ class Authenticator:
             "verify_aud": bool(audience),
             "enforce_minimum_key_length": True,
         }
+        self._plain = PlainTokens(keys.secrets, audience=self._audience, issuer=self._issuer)
         self._known: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._remembered_tokens = remembered_tokens
         self._lock = threading.Lock()
@@ -126,7 +128,10 @@ class Authenticator:
 
     def _verified(self, digest: bytes, token: str, may_wait: bool) -> Caller | Unauthenticated:
         try:
-            claims = self._claims(token, self._keys.keys_for(token, may_wait=may_wait))
+            claims = self._plain.claims_of(token, self._now())
+            if claims is None:
+                claims = self._claims(token, self._keys.keys_for(token, may_wait=may_wait))
+                self._plain.learn(token)
         # The library promises PyJWTError; what a stranger makes up must not become a crash if it should break that.
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             return Unauthenticated(next((text for kind, text in _REASONS if isinstance(error, kind)), _MALFORMED))

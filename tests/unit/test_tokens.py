@@ -11,6 +11,8 @@ from typing import Any
 
 import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.config import Settings
 from engine.token_keys import key_of_secret, keys_in_set
@@ -27,6 +29,7 @@ from tests.unit.bearers import (
     token,
 )
 from web.key_sources import FixedKeys, KeySet
+from web.plain_tokens import PlainTokens
 from web.tokens import LONGEST_HEADER, Authenticator, Caller, Unauthenticated, authenticator_from
 
 STORES = {"redis_url": "redis://x", "queue_redis_url": "redis://x", "database_url": "postgresql://x"}
@@ -42,8 +45,22 @@ def reason(answer: Caller | Unauthenticated) -> str | None:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every token that was verified."""
+    seen: list[str] = []
+    claims_of = PlainTokens.claims_of
+
+    def count(plain: PlainTokens, token: str, now: float) -> Any:
+        seen.append(token)
+        return claims_of(plain, token, now)
+
+    monkeypatch.setattr(PlainTokens, "claims_of", count)
+    return seen
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every token that the library has judged."""
     seen: list[str] = []
     decode = jwt.decode
 
@@ -218,46 +235,46 @@ def test_one_changed_character_anywhere_makes_a_token_bad() -> None:
 # Verified once
 
 
-def test_a_token_is_verified_once_and_then_known(decoded: list[str]) -> None:
+def test_a_token_is_verified_once_and_then_known(verified: list[str]) -> None:
     authenticator = with_secrets()
     sent = bearer()
     assert [authenticator.caller_of(sent) for _ in range(5)] == [Caller(7)] * 5
-    assert len(decoded) == 1
+    assert len(verified) == 1
     authenticator.caller_of(bearer("8"))
-    assert len(decoded) == 2
+    assert len(verified) == 2
 
 
-def test_a_bad_token_is_never_remembered(decoded: list[str]) -> None:
+def test_a_bad_token_is_never_remembered(verified: list[str]) -> None:
     authenticator = with_secrets()
     sent = bearer(key=OTHER_SECRET)
     for _ in range(3):
         assert isinstance(authenticator.caller_of(sent), Unauthenticated)
-    assert len(decoded) == 3
+    assert len(verified) == 3
 
 
-def test_a_known_token_expires_like_any_other(decoded: list[str]) -> None:
+def test_a_known_token_expires_like_any_other(verified: list[str]) -> None:
     now = [time.time()]
     authenticator = with_secrets(now=lambda: now[0])
     sent = bearer(expires_in=-8)  # within the leeway, for two seconds more
     assert authenticator.caller_of(sent) == Caller(7)
     now[0] += 1
     assert authenticator.caller_of(sent) == Caller(7)
-    assert len(decoded) == 1
+    assert len(verified) == 1
     now[0] += 3
     authenticator.caller_of(sent)
-    assert len(decoded) == 2  # no longer known: looked at again, and judged by its own words
+    assert len(verified) == 2  # no longer known: looked at again, and judged by its own words
 
 
-def test_the_longest_unseen_tokens_are_forgotten_first(decoded: list[str]) -> None:
+def test_the_longest_unseen_tokens_are_forgotten_first(verified: list[str]) -> None:
     authenticator = with_secrets(remembered_tokens=2)
     first, second, third = (bearer(str(user)) for user in (1, 2, 3))
     for sent in (first, second, first, third):  # the second is now the longest unseen one
         authenticator.caller_of(sent)
-    assert len(decoded) == 3
+    assert len(verified) == 3
     authenticator.caller_of(first)
-    assert len(decoded) == 3
+    assert len(verified) == 3
     authenticator.caller_of(second)
-    assert len(decoded) == 4
+    assert len(verified) == 4
 
 
 def test_no_token_can_be_read_from_memory() -> None:
@@ -289,6 +306,70 @@ def test_many_threads_may_ask_at_once() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# Recognised without the library
+
+
+def test_tokens_like_one_that_the_library_accepted_are_recognised_without_it(decoded: list[str]) -> None:
+    authenticator = with_secrets(SECRET, OTHER_SECRET)
+    users = [authenticator.caller_of(bearer(str(user), role="admin")) for user in range(1, 6)]
+    assert users == [Caller(user, is_admin=True) for user in range(1, 6)]
+    assert authenticator.caller_of(bearer(key=OTHER_SECRET)) == Caller(7)
+    assert len(decoded) == 1
+
+
+def test_a_token_with_a_key_pair_is_always_the_librarys_to_judge(decoded: list[str]) -> None:
+    authenticator = Authenticator(KeySet(keys_in_set({"keys": [public_jwk(ec_key())]})))
+    for user in range(1, 4):
+        assert authenticator.caller_of(bearer(str(user), key=ec_key(), algorithm="ES256")) == Caller(user)
+    assert len(decoded) == 3
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(int(time.time()) - 40, int(time.time()) + 40),
+    st.floats(),
+    st.text(max_size=3),
+    st.sampled_from(["7", "shop", "blog", "us", "admin"]),
+    st.lists(st.sampled_from(["shop", "blog", 1]), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+)
+LEFT_OUT = "left out"
+CHANGES = st.dictionaries(
+    st.sampled_from(["sub", "exp", "aud", "iss", "nbf", "iat", "jti", "role", "x"]),
+    st.one_of(st.just(LEFT_OUT), ODD),
+    max_size=2,
+)
+"""What differs from plain claims: often nothing, so that both kinds of verdict are common."""
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(
+    changes=CHANGES,
+    header=st.sampled_from([{"alg": "HS256", "typ": "JWT"}, {"alg": "HS256"}, {"alg": "HS256", "b64": False}]),
+    secret=st.sampled_from([SECRET, OTHER_SECRET, SECRET.upper()]),
+    spoil=st.one_of(st.none(), st.tuples(st.integers(0, 400), st.sampled_from("A.=_-é+/ "))),
+    audience=st.sampled_from(["", "shop"]),
+    issuer=st.sampled_from(["", "us"]),
+)
+def test_whatever_is_recognised_is_what_the_library_would_have_accepted(
+    changes: dict[str, Any], header: Any, secret: str, spoil: tuple[int, str] | None, audience: str, issuer: str
+) -> None:
+    claims = {**good_claims(aud="shop", iss="us"), **changes}
+    sent = sign({name: value for name, value in claims.items() if value != LEFT_OUT}, header, secret)
+    if spoil is not None:
+        place = spoil[0] % len(sent)
+        sent = sent[:place] + spoil[1] + sent[place + 1 :]
+    experienced, inexperienced = (
+        with_secrets(SECRET, OTHER_SECRET, audience=audience, issuer=issuer) for _ in range(2)
+    )
+    for known in ({"alg": "HS256", "typ": "JWT"}, {"alg": "HS256"}):
+        plain = sign(good_claims(aud="shop", iss="us"), known)
+        assert experienced.caller_of(f"Bearer {plain}") == Caller(7)
+    assert experienced.caller_of(f"Bearer {sent}") == inexperienced.caller_of(f"Bearer {sent}")
 
 
 # Rights
