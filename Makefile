@@ -15,7 +15,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue audit rush order-rush mixed million benchmark faults soak lock clean
+.PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_UR
 
 audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
 	@exec $(PYTHON) -m ops.audit $(ARGS)
+
+token: $(VENV)/runtime ## print a token to try the service with, when it runs with AUTH=jwt (USER=7, ADMIN=1)
+	@exec $(PYTHON) -m ops.token --user "$(USER)" $(if $(ADMIN),--admin)
 
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush

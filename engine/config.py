@@ -6,14 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
+from engine.token_keys import UnusableKey, key_in_pem_file, key_of_secret, keys_in_file
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DATA_PLATFORM_SCHEMES = ("http", "https")
+KEY_SET_SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     auth: str = "off"
+    """``off``: everybody may act for everybody, on this machine only. ``jwt``: as the token says."""
+    jwt_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them verifies a token, so that one can be replaced by the next; new tokens are signed with the first."""
+    jwt_public_key: str = ""
+    """The path of a PEM file."""
+    jwt_key_set: str = ""
+    """The path or address of a JSON Web Key Set."""
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    """What tokens have to be for and from; empty: not looked at."""
     backlog_limit: int = 200_000
     """Outbox entries per lane above which the gate answers BUSY; bounds Redis' memory while Postgres is away."""
     gate_timeout_seconds: float = 0.5
@@ -50,7 +63,12 @@ class Settings:
             lanes=reader.integer("LANES", cls.lanes, 1, 1024),
             host=reader.text("HOST", cls.host),
             port=reader.integer("PORT", cls.port, 1, 65535),
-            auth=reader.choice("AUTH", cls.auth, ("off",)),
+            auth=reader.choice("AUTH", cls.auth, ("off", "jwt")),
+            jwt_secrets=tuple(reader.secret("JWT_SECRET").split()),
+            jwt_public_key=reader.text("JWT_PUBLIC_KEY", ""),
+            jwt_key_set=reader.text("JWT_JWKS", ""),
+            jwt_audience=reader.text("JWT_AUDIENCE", ""),
+            jwt_issuer=reader.text("JWT_ISSUER", ""),
             backlog_limit=reader.integer("BACKLOG_LIMIT", cls.backlog_limit, 1, 100_000_000),
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
@@ -62,9 +80,16 @@ class Settings:
             reader.problems.append(
                 f"HOST={settings.host}: AUTH=off is refused unless HOST is a loopback address (127.0.0.1, ::1)"
             )
+        if settings.auth == "jwt":
+            reader.problems += _key_problems(settings)
         if reader.problems:
             raise InvalidSettings(reader.problems)
         return settings
+
+
+def is_address(place: str) -> bool:
+    """Whether a key set is to be fetched from somewhere, and not read from a file."""
+    return "://" in place
 
 
 def is_loopback(host: str) -> bool:
@@ -75,6 +100,41 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    """What is wrong with the keys that tokens are verified with. Names variables, never what a secret is."""
+    sources = {
+        "JWT_SECRET": settings.jwt_secrets,
+        "JWT_PUBLIC_KEY": settings.jwt_public_key,
+        "JWT_JWKS": settings.jwt_key_set,
+    }
+    given = [name for name, source in sources.items() if source]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are" if given else "none is"
+        return [f"{', '.join(sources)}: AUTH=jwt needs exactly one of them, but {found} set"]
+    try:
+        for secret in settings.jwt_secrets:
+            key_of_secret(secret)
+        if settings.jwt_public_key:
+            key_in_pem_file(settings.jwt_public_key)
+        if is_address(settings.jwt_key_set):
+            _check_key_set_address(settings.jwt_key_set)
+        elif settings.jwt_key_set:
+            keys_in_file(settings.jwt_key_set)
+    except UnusableKey as error:
+        return [f"{given[0]}: {error}"]
+    return []
+
+
+def _check_key_set_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in KEY_SET_SCHEMES and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UnusableKey(f"must be a file or {' or '.join(f'{scheme}://…' for scheme in KEY_SET_SCHEMES)}")
 
 
 def _with_driver(url: str) -> str:
@@ -94,6 +154,20 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self._environ.get(name, "").strip() or default
+
+    def secret(self, name: str) -> str:
+        """From the variable, or from the file that ``<name>_FILE`` names."""
+        path = self.text(f"{name}_FILE", "")
+        if not path:
+            return self.text(name, "")
+        if self.text(name, ""):
+            self.problems.append(f"{name}_FILE: {name} is set, too; set one of them")
+        try:
+            return Path(path).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            self.problems.append(f"{name}_FILE={path}: cannot be read: {reason}")
+            return ""
 
     def url(self, name: str, schemes: tuple[str, ...], default: str = "") -> str:
         value = self.text(name, default)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from apiflask import APIFlask
 
 from engine.context import Engine
@@ -10,6 +12,7 @@ from web.admin_audit import admin_audit
 from web.admin_coupons import admin_coupons
 from web.admin_products import admin_products
 from web.admin_users import admin_users
+from web.auth import identify_caller, refuse_paths_of_others
 from web.balance import balance
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
@@ -21,6 +24,7 @@ from web.problems import register_problems
 from web.products import products
 from web.requests import requests
 from web.strict_json import MAX_BODY_BYTES, StrictJSONProvider, StrictRequest
+from web.tokens import Authenticator
 
 BLUEPRINTS = (
     balance,
@@ -44,8 +48,8 @@ class Application(APIFlask):
     json_provider_class = StrictJSONProvider
 
 
-def create_app(engine: Engine) -> APIFlask:
-    """The application of one process, on that process' engine."""
+def create_app(engine: Engine, authenticator: Authenticator | None = None) -> APIFlask:
+    """The application of one process, on that process' engine. Without an authenticator everybody may do everything."""
     app = Application(
         "web",
         title="Seonchak",
@@ -55,7 +59,8 @@ def create_app(engine: Engine) -> APIFlask:
     )
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
-        DESCRIPTION="First come, first served: coupons decided at once, durable moments later.",
+        DESCRIPTION="First come, first served: coupons decided at once, durable moments later. Sentences for people "
+        "are Korean, or English where `Accept-Language` asks for it; codes never change.",
         SERVERS=[{"url": "/"}],  # APIFlask would keep the Host header of whoever asked first
         VALIDATION_ERROR_STATUS_CODE=400,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
@@ -64,9 +69,10 @@ def create_app(engine: Engine) -> APIFlask:
     )
     # A path is served as it is written: no redirect from //healthz to /healthz, which would lose a POST's body.
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = Serving(engine)
-    app.url_value_preprocessor(read_path_ids)
-    app.spec_processor(documentation.complete)
+    app.extensions[EXTENSION] = Serving(engine, authenticator=authenticator)
+    for look in (identify_caller, read_path_ids, refuse_paths_of_others):  # in this order
+        app.url_value_preprocessor(look)
+    app.spec_processor(partial(documentation.complete, authenticated=authenticator is not None))
     register_problems(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

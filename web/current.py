@@ -9,6 +9,7 @@ from flask import current_app
 from engine.context import Engine
 from web.outages import OutageLog
 from web.preferences import WaitingRoom
+from web.tokens import Authenticator
 
 EXTENSION = "seonchak"
 
@@ -20,6 +21,8 @@ class Serving:
     engine: Engine
     waiting_room: WaitingRoom = field(default_factory=WaitingRoom)
     outage_log: OutageLog = field(default_factory=OutageLog)
+    authenticator: Authenticator | None = None
+    """None: nobody is asked who they are."""
 
 
 def current_engine() -> Engine:
@@ -35,6 +38,11 @@ def current_waiting_room() -> WaitingRoom:
 def current_outage_log() -> OutageLog:
     """Where the outages that this process sees are written down."""
     return _serving().outage_log
+
+
+def current_authenticator() -> Authenticator | None:
+    """Who tells callers by their tokens; None with ``AUTH=off``."""
+    return _serving().authenticator
 
 
 def _serving() -> Serving:

@@ -9,13 +9,12 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from web.ids import MAX_SAFE_INTEGER, id_in
 from web.problems import INVALID_USER_ID, InvalidRequest
-from web.strict_json import MAX_SAFE_INTEGER
 
 Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 IDEMPOTENCY_KEY_CHARACTERS = 128
 
-_ID_FORM = re.compile(r"[1-9][0-9]{0,15}")
 VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
 _TEXT_VARIABLES = frozenset({"request_id"})
 
@@ -39,12 +38,13 @@ def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> No
     """
     for variable, text in (variables or {}).items():
         if is_path_id(variable):
-            if not _ID_FORM.fullmatch(text) or int(text) > MAX_SAFE_INTEGER:
+            number = id_in(text)
+            if number is None:
                 reason = f"must be an integer from 1 to {MAX_SAFE_INTEGER}"
                 if variable == "user_id":
                     raise InvalidRequest("userId", reason, code=INVALID_USER_ID)
                 raise InvalidRequest(to_camel(variable), reason)
-            variables[variable] = int(text)  # type: ignore[index]
+            variables[variable] = number  # type: ignore[index]
 
 
 def idempotency_key() -> str | None:

@@ -11,6 +11,7 @@ from engine.context import Engine
 from engine.errors import InvalidSettings
 from web.app import create_app
 from web.door import Door
+from web.tokens import authenticator_from
 
 
 def door_of_this_process() -> Door:
@@ -25,7 +26,7 @@ def door_of_this_process() -> Door:
     engine = Engine.connect(settings)
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return Door(create_app(engine), engine)
+    return Door(create_app(engine, authenticator_from(settings)))
 
 
 app = door_of_this_process()

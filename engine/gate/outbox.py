@@ -76,11 +76,17 @@ def find(gate: Gate, lane: int, requests: Sequence[RequestId]) -> list[Whereabou
         if answer[0] == "absent":
             found.append(Whereabouts(False, epoch))
         elif answer[1] == str(request):
-            found.append(Whereabouts(True, epoch, int(answer[2]) if answer[2].isdecimal() else None))
+            found.append(Whereabouts(True, epoch, owner_in({"user_id": answer[2]})))
         else:
             # Somebody put another request's number into an id of ours: there is no such request.
             found.append(Whereabouts(False, request.epoch))
     return found
+
+
+def owner_in(fields: Mapping[str, str]) -> int | None:
+    """Whose request the fields of an entry tell of; None when they do not say, as of one that came in damaged."""
+    text = fields.get("user_id", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def arm_bell(gate: Gate, lane: int) -> None:

@@ -84,7 +84,7 @@ class Order:
 
 @dataclass(frozen=True)
 class OrderEnd:
-    """How a submitted order ended: an order, or the refusal."""
+    """How a submitted order ended: an order, or the refusal. ``user_id`` is None for a hold that expired."""
 
     order: Order | None = None
     failure: Refusal | None = None

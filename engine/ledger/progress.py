@@ -143,10 +143,11 @@ def quarantine(connection: Connection, lane: int, entry: Mapping[str, object]) -
     )
 
 
-def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> set[str]:
-    """Those of these requests that the ledger refused to record."""
-    query = select(quarantined_outcomes.c.request_id).where(quarantined_outcomes.c.request_id.in_(request_ids))
-    return set(connection.execute(query).scalars())
+def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """What the entries of those of these requests said that the ledger refused to record."""
+    query = select(quarantined_outcomes.c.request_id, quarantined_outcomes.c.fields)
+    rows = connection.execute(query.where(quarantined_outcomes.c.request_id.in_(request_ids)))
+    return {row.request_id: row.fields for row in rows}
 
 
 def change_setting(connection: Connection, name: str, value: str) -> None:

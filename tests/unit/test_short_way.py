@@ -108,7 +108,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchan
 
     monkeypatch.setattr(ShortWay, "recognise", noted)
     loop = asyncio.new_event_loop()
-    door = Door(create_app(engine), engine)
+    door = Door(create_app(engine))
 
     def send(*request: Any) -> tuple[Exchange, Exchange, bool]:
         by_views[0] = False
@@ -214,6 +214,9 @@ odd_headers = st.sampled_from(
         (b"prefer", b"wait=0"),
         (b"prefer", b"respond-async"),
         (b"accept", b"text/html"),
+        (b"accept-language", b"en"),
+        (b"accept-language", b"de, en;q=0.5, ko;q=0.7"),
+        (b"authorization", b"Bearer x"),
         (b"transfer-encoding", b"chunked"),
         (b"content-type", b"text/plain"),
         (b"x-anything", b"1"),

@@ -131,7 +131,9 @@ def test_every_answer_is_as_the_openapi_document_says(
     assert response.status_code == status
     described = spec["paths"][path][method.lower()]["responses"][str(status)]
     assert_true(spec, described["content"][response.mimetype]["schema"], json.loads(response.text))
-    told = {"Location", "Retry-After", "Preference-Applied"} & set(response.headers.keys())
+    told = {"Location", "Retry-After", "Preference-Applied", "Content-Language", "WWW-Authenticate"} & set(
+        response.headers.keys()
+    )
     assert told <= described.get("headers", {}).keys()
 
 
@@ -178,6 +180,18 @@ def test_bodies_are_required_and_closed_and_ids_have_their_limits(spec: dict[str
     assert issue["parameters"][0]["schema"] == {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
     names = {parameter["$ref"].rsplit("/", 1)[1] for parameter in issue["parameters"] if "$ref" in parameter}
     assert names == {"Idempotency-Key", "Prefer"}
+
+
+def test_the_document_says_what_a_schema_alone_would_let_pass(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    for name in ("CouponChangeBody", "ProductChangeBody"):
+        assert schemas[name]["minProperties"] == 1
+    for name in ("NewCouponBody", "NewProductBody"):
+        assert "minProperties" not in schemas[name]
+    for name in ("CouponChangeBody", "NewCouponBody"):
+        assert "after `startsAt`" in schemas[name]["properties"]["endsAt"]["description"]
+    assert spec["components"]["parameters"]["cursor"]["schema"]["minLength"] == 1
+    assert "USER_EXISTS" in spec["paths"]["/api/v1/admin/users"]["post"]["responses"]["409"]["description"]
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -16,6 +16,7 @@ from engine.outcomes import Refusal, Refused
 from engine.shop import issuance
 from engine.upkeep import readiness
 from web.app import create_app
+from web.languages import SENTENCES
 from web.outages import OutageLog
 from web.problems import PROBLEMS, refused
 
@@ -34,6 +35,10 @@ CONTRACT = {
     "ORDER_NOT_CANCELLABLE": (409, "취소할 수 없는 주문입니다"),
     "REQUEST_NOT_FOUND": (404, "존재하지 않는 요청입니다"),
     "IDEMPOTENCY_KEY_REUSED": (422, "같은 멱등키로 다른 요청을 보낼 수 없습니다"),
+    "UNAUTHENTICATED": (401, "인증이 필요합니다"),
+    "FORBIDDEN": (403, "권한이 없습니다"),
+    "USER_EXISTS": (409, "이미 존재하는 사용자입니다"),
+    "TOO_MANY_REQUESTS": (429, "요청이 너무 많습니다"),
     "BUSY": (503, "잠시 후 다시 시도해주세요"),
     "TEMPORARY_ERROR": (503, "일시적인 오류가 발생했습니다"),
 }
@@ -56,12 +61,16 @@ def problem_of(response: TestResponse) -> dict[str, Any]:
 
 @pytest.mark.parametrize("code", CONTRACT)
 def test_each_code_has_the_status_and_the_words_of_the_contract(code: str) -> None:
-    assert (PROBLEMS[code].status, PROBLEMS[code].message) == CONTRACT[code]
+    assert (PROBLEMS[code].status, SENTENCES[code].ko) == CONTRACT[code]
+
+
+def test_no_code_of_the_contract_is_missing_and_there_is_no_other() -> None:
+    assert set(PROBLEMS) == set(CONTRACT)
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
 def test_each_refusal_of_the_engine_has_words(client: FlaskClient, refusal: Refusal) -> None:
-    with client.application.app_context():
+    with client.application.test_request_context():
         response = refused(Refused(refusal, {"reason": "why"}))
     assert response.status_code == CONTRACT[refusal][0]
     assert json.loads(response.get_data())["reason"] == "why"
