@@ -16,7 +16,7 @@ from web.auth import identify_caller, refuse_paths_of_others
 from web.balance import balance
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
-from web.fields import read_path_ids
+from web.fields import read_path_ids, refuse_oversize
 from web.operations import operations
 from web.orders import orders
 from web.popular import popular
@@ -70,7 +70,7 @@ def create_app(engine: Engine, authenticator: Authenticator | None = None) -> AP
     # A path is served as it is written: no redirect from //healthz to /healthz, which would lose a POST's body.
     app.url_map.merge_slashes = False
     app.extensions[EXTENSION] = Serving(engine, authenticator=authenticator)
-    for look in (identify_caller, read_path_ids, refuse_paths_of_others):  # in this order
+    for look in (refuse_oversize, identify_caller, read_path_ids, refuse_paths_of_others):  # in this order
         app.url_value_preprocessor(look)
     app.spec_processor(partial(documentation.complete, authenticated=authenticator is not None))
     register_problems(app)

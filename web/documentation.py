@@ -204,7 +204,9 @@ def _complete_problems(operation: dict[str, Any]) -> None:
             _add_problem(responses, status, INVALID_REQUEST)
     if "requestBody" in operation or any(_can_be_malformed(parameter) for parameter in operation["parameters"]):
         _add_problem(responses, 400, INVALID_REQUEST)
-    _add_problem(responses, 500, "TEMPORARY_ERROR")
+    for status in (414, 431):
+        _add_problem(responses, status, INVALID_REQUEST)
+    _add_problem(responses, 500, TEMPORARY_ERROR)
     operation["responses"] = dict(sorted(responses.items()))
 
 

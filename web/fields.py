@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from flask import request
+from flask import abort, request
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from web.bounds import oversize
 from web.ids import MAX_SAFE_INTEGER, id_in
 from web.problems import INVALID_USER_ID, InvalidRequest
 
@@ -28,6 +29,13 @@ class RequestBody(BaseModel):
 def is_path_id(variable: str) -> bool:
     """Whether a path variable of this name is a number: every ``…_id`` is, except the request's, which is opaque."""
     return variable.endswith("_id") and variable not in _TEXT_VARIABLES
+
+
+def refuse_oversize(_endpoint: str | None, _variables: dict[str, Any] | None) -> None:
+    """Before anything of a request is looked at (a ``url_value_preprocessor``). Raises 414 and 431."""
+    status = oversize(request.environ)
+    if status is not None:
+        abort(status)
 
 
 def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> None:

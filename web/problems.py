@@ -21,6 +21,7 @@ from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
 from engine.shop.coupon_offers import WindowReversed
 from web.answers import current_language, in_words
+from web.bounds import MOST_HEADER_CHARACTERS, MOST_URL_CHARACTERS
 from web.current import current_outage_log
 from web.key_sources import KeysUnavailable
 from web.languages import SENTENCES, Language
@@ -77,6 +78,8 @@ _FRAMEWORK_ERRORS: Mapping[int, tuple[str, str]] = {
     405: ("method", "not allowed for this path; see the Allow header"),
     411: ("Content-Length", "required; a body must come with its length, not in chunks"),
     413: ("body", "larger than allowed"),
+    414: ("path", f"longer than {MOST_URL_CHARACTERS} characters, with its query"),
+    431: ("headers", f"larger than {MOST_HEADER_CHARACTERS} characters together"),
     415: ("Content-Type", "must be application/json, in UTF-8"),
 }
 

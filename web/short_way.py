@@ -43,6 +43,10 @@ _REQUEST_PATH = re.compile(r"/api/v1/requests/([0-9a-zA-Z._-]{1,200})")
 _USER_BODY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"userId"[ \t\r\n]*:[ \t\r\n]*([1-9][0-9]{0,15})[ \t\r\n]*\}[ \t\r\n]*')
 _UNUSUAL = (b"prefer", b"transfer-encoding", b"content-encoding", b"expect")
 
+MOST_HEADERS = 40
+MOST_HEADER_BYTES = 12 * 1024
+"""What nobody's browser or proxy exceeds, and well within what the views take."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +66,10 @@ class ShortWay:
 
     def recognise(self, asked: Asked) -> Awaitable[Answered] | None:
         """The answer on its way; None for a request that is the views' to answer."""
-        if asked.repeated or asked.query or any(name in asked.headers for name in _UNUSUAL):
+        headers = asked.headers
+        if asked.repeated or asked.query or any(name in headers for name in _UNUSUAL):
+            return None
+        if len(headers) > MOST_HEADERS or sum(map(len, headers.values())) > MOST_HEADER_BYTES:
             return None
         if asked.method == "POST":
             if asked.path == "/api/v1/orders":

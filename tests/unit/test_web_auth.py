@@ -301,7 +301,7 @@ def test_keys_that_cannot_be_had_are_a_temporary_error_and_the_process_is_not_re
         raise KeysUnavailable("connection refused")
 
     monkeypatch.setattr(FixedKeys, "keys_for", fail)
-    new = bearer(str(OWNER), aud=AUDIENCE, jti="a token that is not known yet")
+    new = bearer(str(OWNER), aud=AUDIENCE, kid="a token unlike all before")
     response = client.get("/api/v1/orders/1", headers={"Authorization": new})
     assert (response.status_code, json.loads(response.text)["code"]) == (503, "TEMPORARY_ERROR")
     assert int(response.headers["Retry-After"]) >= 1

@@ -16,6 +16,7 @@ from engine.outcomes import Refusal, Refused
 from engine.shop import issuance
 from engine.upkeep import readiness
 from web.app import create_app
+from web.bounds import MOST_HEADER_CHARACTERS, MOST_URL_CHARACTERS
 from web.languages import SENTENCES
 from web.outages import OutageLog
 from web.problems import PROBLEMS, refused
@@ -88,6 +89,18 @@ def test_a_wrong_method_is_a_problem_that_names_the_right_ones(client: FlaskClie
     response = client.delete("/api/v1/coupons/7/issue")
     assert (response.status_code, problem_of(response)["code"]) == (405, "INVALID_REQUEST")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nowhere", "/api/v1/products"])
+def test_a_url_or_headers_of_a_size_that_nobody_needs_are_problems(client: FlaskClient, path: str) -> None:
+    query = "x" * (MOST_URL_CHARACTERS - len(path))
+    assert client.get(f"{path}?{query}").status_code != 414
+    assert problem_of(client.get(f"{path}?{query}x"))["status"] == 414
+    assert problem_of(client.get("/" + "x" * MOST_URL_CHARACTERS))["status"] == 414
+    for headers in ({"X-Large": "x" * MOST_HEADER_CHARACTERS}, {f"X-{n}": "x" * 200 for n in range(100)}):
+        problem = problem_of(client.get(path, headers=headers))
+        assert (problem["status"], problem["code"]) == (431, "INVALID_REQUEST")
+    assert client.get(path, headers={"X-Large": "x" * (MOST_HEADER_CHARACTERS - 500)}).status_code != 431
 
 
 @pytest.mark.parametrize("error", [RuntimeError("SELECT secret FROM sc:{0}:lane"), BrokenContract("sc:{0}:lane")])
