@@ -15,7 +15,7 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark faults soak lock clean
+.PHONY: help run test lint format migrate requeue audit rush order-rush mixed million benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
 requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_URL=)
 	@exec $(PYTHON) -m ops.requeue_followups
 
+audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
+	@exec $(PYTHON) -m ops.audit $(ARGS)
+
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush
 
@@ -50,6 +53,9 @@ order-rush: $(VENV)/development ## sell one hot product to a crowd and prove the
 
 mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDERS= USERS= UNITS= CHAOS=)
 	@exec $(PYTHON) -m loadtests.shop_run mixed
+
+million: $(VENV)/development ## a million attempts for 100,000 coupons through gate and drain, with a verdict
+	@exec $(PYTHON) -m loadtests.million
 
 benchmark: $(VENV)/development ## measure, as ratios in one run
 	@exec $(PYTHON) -m loadtests.benchmark

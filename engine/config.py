@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DATA_PLATFORM_SCHEMES = ("http", "https")
 

@@ -28,6 +28,7 @@ from ops.stack import locked
 from ops.stop_requests import StopRequests
 from ops.stores import write_private
 from ops.supervisor import Plan, Supervisor
+from ops.valkey import FSYNC_CHOICES
 
 MOST_WORKERS = 64
 _PLACEHOLDERS = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/seonchak"}
@@ -69,6 +70,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
             queue_redis_url=given.get("QUEUE_REDIS_URL"),
             database_url=given.get("DATABASE_URL"),
             valkey_port=ports["valkey"],
+            valkey_fsync=given.get("APPENDFSYNC", FSYNC_CHOICES[0]),
             postgres_port=ports["postgres"],
             commands=commands,
             formation={"worker": workers},
@@ -111,6 +113,9 @@ def _settings(given: Mapping[str, str]) -> tuple[Settings, int]:
     workers = given.get("WORKERS", "1").strip()
     if not (workers.isascii() and workers.isdigit()) or not 1 <= int(workers) <= MOST_WORKERS:
         problems.append(f"WORKERS={workers}: must be a whole number from 1 to {MOST_WORKERS}")
+    fsync = given.get("APPENDFSYNC", FSYNC_CHOICES[0])
+    if fsync not in FSYNC_CHOICES:
+        problems.append(f"APPENDFSYNC={fsync}: must be one of {', '.join(FSYNC_CHOICES)}")
     try:
         settings = Settings.from_environment({**_PLACEHOLDERS, **given})
     except InvalidSettings as invalid:

@@ -21,7 +21,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
-from engine.gate import heartbeat
 from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
@@ -77,11 +76,13 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
     fatal: list[BaseException] = []
     for job, seconds in (
         (jobs.watch_lanes, 1.0),
+        (jobs.tell_alive, 1.0),
         (jobs.ring_old_bells, 0.5),
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
         (jobs.sweep_followups, 1.0),
         (jobs.rebuild_ranking, 60.0),
+        (jobs.auditing(lambda: not stopped.is_set()), 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
     ):
         # The first time at once: a standby that takes over does not know for how long nobody did it.
@@ -104,7 +105,6 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
             thread = scheduler._thread
             if thread is None or not thread.is_alive():
                 raise SystemExit("the scheduler's thread died")
-            heartbeat.beat(engine.gate, "scheduler")
     finally:
         jobs.close_rounds()
         if scheduler.running:

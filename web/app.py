@@ -6,6 +6,7 @@ from apiflask import APIFlask
 
 from engine.context import Engine
 from web import documentation
+from web.admin_audit import admin_audit
 from web.admin_coupons import admin_coupons
 from web.admin_products import admin_products
 from web.admin_users import admin_users
@@ -31,6 +32,7 @@ BLUEPRINTS = (
     admin_users,
     admin_products,
     admin_coupons,
+    admin_audit,
     operations,
 )
 

@@ -115,6 +115,11 @@ def not_ready(missing: Sequence[str]) -> Response:
     return _problem(BUSY, members={"missing": list(missing)})
 
 
+def busy() -> Response:
+    """The answer of a process that does as much of this already as it may."""
+    return _problem(BUSY)
+
+
 def register_problems(app: APIFlask) -> None:
     """Make every error that a view or the framework raises a problem document."""
 

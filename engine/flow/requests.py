@@ -12,7 +12,7 @@ from engine.gate.outbox import Whereabouts
 from engine.gate.request_ids import RequestId, parse_request_id
 from engine.ledger.coupons import issuance_results
 from engine.ledger.orders import order_body, order_ends
-from engine.ledger.progress import quarantined_among
+from engine.ledger.progress import progress_of_lane, quarantined_among
 from engine.outcomes import Refusal, Refused, RequestKind, RequestState, RequestStatus
 
 FIRST_LOOK_SECONDS = 0.01
@@ -48,7 +48,7 @@ def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> 
     return [
         RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
         if where.waits
-        else recorded.get(str(request)) or _unrecorded_state(request, where)
+        else recorded.get(str(request)) or _unrecorded_state(engine, request, where)
         for request, where in zip(requests, found, strict=True)
     ]
 
@@ -73,14 +73,26 @@ def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) 
     return outbox.find(engine.gate, lane, requests)
 
 
-def _unrecorded_state(request: RequestId, where: Whereabouts) -> StateOutcome:
+def _unrecorded_state(engine: Engine, request: RequestId, where: Whereabouts) -> StateOutcome:
     """What to say of a request that is in neither place."""
     if where.epoch is None:
         return GateUnavailable(f"lane {request.lane} is not ready; whether it holds the request is not known yet")
     if request.epoch < where.epoch:
         # The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came.
         return RequestState(str(request), request.kind, RequestStatus.FAILED, error=_LOST)
+    if _is_replaced(engine, request.lane, where.epoch):
+        return GateUnavailable(f"another server has lane {request.lane} now than the one that answered")
     return _NOT_FOUND
+
+
+def _is_replaced(engine: Engine, lane: int, epoch: int) -> bool:
+    """Whether the lane goes on under a newer epoch, on another server than the one that says this, which was replaced
+    and has not heard of it."""
+    if lane >= engine.gate.lanes:
+        return False
+    with engine.ledger.read() as connection:
+        recorded = progress_of_lane(connection, lane)
+    return recorded is not None and recorded.epoch > epoch
 
 
 def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str, RequestState]:

@@ -24,6 +24,7 @@ _UNAVAILABLE = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.ClusterDownError,
+    redis.exceptions.RedisClusterException,
     redis.exceptions.OutOfMemoryError,
     OSError,
 )

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -94,8 +95,8 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def engine(cluster_url: str, redis_url: str, make_engine: EngineMaker) -> Engine:
     engine = make_engine(lanes=LANES, redis_url=cluster_url, queue_redis_url=redis_url)
-    assert isinstance(engine.gate.client, RedisCluster)
-    engine.gate.client.flushdb(target_nodes=RedisCluster.PRIMARIES)
+    client: Any = engine.gate.client
+    client.flushdb(target_nodes=RedisCluster.PRIMARIES)
     assert set(watch_lanes(engine).values()) == {Verdict.REBUILD}
     return engine
 
@@ -115,8 +116,8 @@ def test_coupons_orders_and_rebuilds_work_across_nodes(engine: Engine) -> None:
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert holds(engine) == 0
     assert_conserved(engine)
-    assert isinstance(engine.gate.client, RedisCluster)
-    engine.gate.client.flushdb(target_nodes=RedisCluster.PRIMARIES)
+    client: Any = engine.gate.client
+    client.flushdb(target_nodes=RedisCluster.PRIMARIES)
     assert set(watch_lanes(engine).values()) == {Verdict.REBUILD}
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert_conserved(engine)
