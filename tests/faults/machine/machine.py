@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.gate import keys, stock
@@ -60,6 +60,7 @@ class Machine:
         offered = [*self.offers.coupons, self.offers.small_coupon]
         with closing(Asker(self.stack.web_ports)) as asker:
             kept = facts.gather(self.stack.engine, asker, history, offered, self._marks)
+        kept = replace(kept, alarms=self.stack.new_alarms())
         self._marks = facts.marks_now(self.stack.engine)
         self.offers.renew()
         self.crowd.resume()

@@ -70,6 +70,7 @@ class MachineStack:
         settings = Settings(valkey.url, valkey.url, _with_driver(postgres.url), lanes=lanes)
         self.engine = Engine.connect(settings, patient=True)
         """On the stores themselves, past the proxy: what the machine itself looks at and changes."""
+        self._alarms_told = 0
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -119,6 +120,12 @@ class MachineStack:
     def output(self) -> str:
         """All that the processes have said."""
         return (self.folder / "output").read_text(errors="replace")
+
+    def new_alarms(self) -> list[str]:
+        """What processes called for a person for, since the last time this was asked."""
+        lines = [line for line in self.output.splitlines() if "ALARM" in line]
+        news, self._alarms_told = lines[self._alarms_told :], len(lines)
+        return news
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by name; of the web, granian's parents."""
