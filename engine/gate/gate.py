@@ -29,6 +29,8 @@ _UNAVAILABLE = (
     OSError,
 )
 _UNAVAILABLE_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED")
+_OF_A_PIPELINE = " caused error: "
+"""redis-py puts the command before the reply when a command of a pipeline fails."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def unavailability_translated() -> Iterator[None]:
     except _UNAVAILABLE as error:
         raise GateUnavailable(f"{type(error).__name__}: {error}") from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(_UNAVAILABLE_REPLIES):
+        if str(error).rpartition(_OF_A_PIPELINE)[2].startswith(_UNAVAILABLE_REPLIES):
             raise GateUnavailable(str(error)) from error
         raise BrokenContract(f"Redis refused a command: {error}") from error
     except redis.exceptions.RedisError as error:

@@ -166,8 +166,13 @@ def nonces_with_stock_to_return(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence[str]) -> dict[str, Ending]:
-    """Close the books on holds without an order: EXPIRED, unless the drain was first. How they stand then, by nonce.
+def end_overdue(
+    connection: Connection, lane: int, built_epoch: int, *, submitted: Sequence[str], unsubmitted: Sequence[str] = ()
+) -> dict[str, Ending]:
+    """Close the books on overdue holds: how the order of each nonce stands then.
+
+    One that was ``submitted`` is recorded as EXPIRED unless the drain was first. With the others no order was submitted
+    where they are; if one was elsewhere, it has its row by now, and without a row they have expired for nothing.
 
     Empty when the lane was rebuilt since ``built_epoch``: the holds are gone, and an order may have been accepted anew
     under the nonce of one of them.
@@ -180,10 +185,12 @@ def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence
             SELECT nonce, 'EXPIRED', :failure FROM unnest(CAST(:nonces AS text[])) AS overdue (nonce) ORDER BY nonce
             ON CONFLICT (nonce) DO NOTHING
         """),
-        {"nonces": list(nonces), "failure": Refusal.TEMPORARY_ERROR},
+        {"nonces": list(submitted), "failure": Refusal.TEMPORARY_ERROR},
     )
-    query = select(orders.c.nonce, orders.c.status, orders.c.request_id).where(orders.c.nonce.in_(nonces))
-    return {row.nonce: Ending(row.status, row.request_id) for row in connection.execute(query)}
+    query = select(orders.c.nonce, orders.c.status, orders.c.request_id)
+    found = connection.execute(query.where(orders.c.nonce.in_([*submitted, *unsubmitted])))
+    ended = {row.nonce: Ending(row.status, row.request_id) for row in found}
+    return dict.fromkeys(unsubmitted, Ending("EXPIRED", None)) | ended
 
 
 def _with_items(connection: Connection, rows: Sequence[RowMapping]) -> list[Order]:

@@ -110,9 +110,10 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
         except GateUnavailable:
-            # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
-            # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
-            if lane != lanes[-1]:
+            # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
+            # the same key has been told meanwhile that it holds these units. In the last one the order may have been
+            # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
+            if lane != lanes[-1] and ask.idempotency_key is None:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:

@@ -1,8 +1,9 @@
-"""``python -m tests.faults.machine faults|soak|short``: run the fault machine; the table ends the output.
+"""``python -m tests.faults.machine faults|soak|short|controls``: run the fault machine; the table ends the output.
 
 faults   every point KILLS times killed and SLEEPS times put to sleep, every other fault once, the reopening measured
 soak     whatever chance brings, for MINUTES; SEED= repeats the choices of an earlier run
 short    a minute of everything, as the test does it
+controls each guard switched off once, and what of the verdict notices it
 
 The table is written to REPORTS (default ``reports``), too. Exit code 1 when anything is wrong or was not injected, 2
 when the machine could not run.
@@ -19,6 +20,7 @@ from types import FrameType
 
 from loadtests.private_stack import StackDidNotStart
 from ops.problems import StackProblem
+from tests.faults.machine.controls import run_controls, table
 from tests.faults.machine.machine import running_machine
 from tests.faults.machine.offers import ShopClosed
 from tests.faults.machine.runs import Run, faults, short, soak
@@ -27,14 +29,17 @@ from tests.faults.machine.runs import Run, faults, short, soak
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     """One run; the exit code."""
     signal.signal(signal.SIGTERM, _leave)
-    if len(arguments) != 1 or arguments[0] not in ("faults", "soak", "short"):
+    if len(arguments) != 1 or arguments[0] not in ("faults", "soak", "short", "controls"):
         print(__doc__, file=sys.stderr)
         return 2
     [name] = arguments
+    reports = Path(environ.get("REPORTS", "").strip() or "reports")
     try:
+        if name == "controls":
+            return _controls(reports)
         numbers = {key: _number(environ, key, default) for key, default in _DEFAULTS.items()}
         with running_machine(lanes=numbers["LANES"]) as machine:
-            run = Run(machine, Path(environ.get("REPORTS", "").strip() or "reports"), name)
+            run = Run(machine, reports, name)
             if name == "faults":
                 faults(run, kills=numbers["KILLS"], sleeps=numbers["SLEEPS"])
             elif name == "soak":
@@ -45,6 +50,16 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     except (StackDidNotStart, StackProblem, ShopClosed, TimeoutError, ValueError) as problem:
         print(problem, file=sys.stderr)
         return 2
+
+
+def _controls(reports: Path) -> int:
+    found = run_controls()
+    reports.mkdir(parents=True, exist_ok=True)
+    (reports / "controls.md").write_text(table(found) + "\n", encoding="utf-8")
+    wrong = [control.broken.name for control in found if not control.as_expected]
+    print(table(found))
+    print(f"FAILED: not as expected: {', '.join(wrong)}" if wrong else f"PASSED: all {len(found)} are as expected")
+    return 1 if wrong else 0
 
 
 _DEFAULTS = {"KILLS": 20, "SLEEPS": 10, "MINUTES": 30, "SEED": 0, "LANES": 2}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
@@ -13,6 +13,7 @@ from engine.errors import EngineError
 from engine.gate import coupons as gate_coupons
 from engine.gate.request_ids import repeatable_nonce
 from engine.outcomes import RequestKind
+from engine.upkeep.audit import audit
 from loadtests import order_verdict
 from loadtests.verdict import Row
 from tests.faults.machine.asking import Asker
@@ -20,9 +21,6 @@ from tests.faults.machine.history import GATE_REFUSALS, History
 
 SETTLE_PATIENCE_SECONDS = 60.0
 SAMPLE = 50
-
-AUDITS: list[Callable[[Engine], Iterable[str]]] = []
-"""Whoever else can tell what is off with gate and ledger, a sentence each. To plug an audit in: add it here."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,11 @@ class Marks:
 
 @dataclass(frozen=True)
 class Kept:
-    """All that the verdict compares a history with. ``states`` are what the API says of promised requests that have no
-    row, and of some that have; ``refused_nonces`` belong to orders that were refused under a key."""
+    """All that the verdict compares a history with.
+
+    ``states`` are what the API says of promised requests that have no row, and of some that have; ``refused_nonces``
+    belong to orders that were refused under a key; ``alarms`` is what processes called for a person for meanwhile.
+    """
 
     rows: Mapping[int, Sequence[Row]]
     coupons: Mapping[int, CouponCounts]
@@ -69,6 +70,7 @@ class Kept:
     quarantined: Sequence[str] = ()
     shop: Sequence[order_verdict.Check] = ()
     audit: Sequence[str] = ()
+    alarms: Sequence[str] = ()
     unsettled: str = ""
     rows_by_request: Mapping[str, Row] = field(init=False)
     orders_by_nonce: Mapping[str, KeptOrder] = field(init=False)
@@ -133,7 +135,7 @@ def gather(engine: Engine, asker: Asker, history: History, coupon_ids: Iterable[
         refused_nonces=_refused_nonces(engine, history),
         quarantined=quarantined,
         shop=_judge_shop(engine),
-        audit=[finding for audit in AUDITS for finding in audit(engine)],
+        audit=_audit(engine),
         unsettled=unsettled,
     )
 
@@ -181,6 +183,13 @@ def _refused_nonces(engine: Engine, history: History) -> frozenset[str]:
         for wish in history.purchases
         if wish.key is not None and all(exchange.code in GATE_REFUSALS for exchange in wish.exchanges)
     )
+
+
+def _audit(engine: Engine) -> list[str]:
+    """What the shop's own audit finds."""
+    report = audit(engine)
+    found = [f"{check.name}: {check.detail}" for check in report.off]
+    return found if report.complete else [*found, "not everything could be looked at"]
 
 
 def _judge_shop(engine: Engine) -> list[order_verdict.Check]:

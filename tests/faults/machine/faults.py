@@ -147,11 +147,14 @@ def _signal_process(number: int, name: str, machine: Machine) -> None:
             signal_quietly(each, number)
 
 
+REVERTED = Disturbance("Redis back as it was a while ago", Machine.copy_redis_file, Machine.revert_redis, SHORT_SECONDS)
+
 STORE_DISTURBANCES = (
     Disturbance("Redis stopped", _pause_redis, _resume_redis, SLEEP_SECONDS),
     Disturbance("Redis killed", Machine.restart_redis, _nothing, 0.0),
     Disturbance("Redis emptied", Machine.forget_everything, _nothing, 0.0),
     Disturbance("Redis killed, its file lost", Machine.lose_redis_file, _nothing, 0.0),
+    REVERTED,
     Disturbance("Redis' disk full", _fill_disk, _free_disk, NETWORK_SECONDS),
     Disturbance(
         "Redis' memory full", partial(_set_memory_limit, limit=1), partial(_set_memory_limit, limit=0), NETWORK_SECONDS

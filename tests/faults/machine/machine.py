@@ -6,11 +6,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from engine.gate import keys, stock
 from tests.faults.machine import facts
 from tests.faults.machine.asking import Asker
+from tests.faults.machine.breaks import Break
 from tests.faults.machine.crowd import CUSTOMERS, Crowd
 from tests.faults.machine.facts import Kept
 from tests.faults.machine.history import Forgetting, History
@@ -21,6 +23,9 @@ from tests.faults.machine.verdict import Violation, judge
 
 AOF_SECONDS = 3.0
 """Redis with everysec may lose its last second; a write that waits for a slow disk, two more."""
+
+
+APPEND_ONLY = "appendonlydir"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Machine:
         offered = [*self.offers.coupons, self.offers.small_coupon]
         with closing(Asker(self.stack.web_ports)) as asker:
             kept = facts.gather(self.stack.engine, asker, history, offered, self._marks)
+        kept = replace(kept, alarms=self.stack.new_alarms())
         self._marks = facts.marks_now(self.stack.engine)
         self.offers.renew()
         self.crowd.resume()
@@ -70,6 +76,15 @@ class Machine:
         """Kill -9, and the file is gone: what a broken disk leaves. Nothing is decided from the look to the kill."""
         self._forget(lambda pipeline: pipeline.execute_command("CLIENT", "PAUSE", 60_000, "ALL"), self._kill_and_wipe)
 
+    def copy_redis_file(self) -> None:
+        """Keep what Redis has written so far, for :meth:`revert_redis`."""
+        shutil.rmtree(self._older_file, ignore_errors=True)
+        shutil.copytree(self.stack.valkey.directory / APPEND_ONLY, self._older_file)
+
+    def revert_redis(self) -> None:
+        """Kill -9, and start on the copy: what a replica leaves that lagged behind and took over."""
+        self._forget(lambda pipeline: pipeline.execute_command("CLIENT", "PAUSE", 60_000, "ALL"), self._kill_and_revert)
+
     def restart_redis(self) -> None:
         """Kill -9 and start again on the file: the last moments may be missing."""
         at = time.monotonic()
@@ -79,8 +94,18 @@ class Machine:
 
     def _kill_and_wipe(self) -> None:
         self.stack.valkey.kill()
-        shutil.rmtree(self.stack.valkey.directory / "appendonlydir")
+        shutil.rmtree(self.stack.valkey.directory / APPEND_ONLY)
         self.stack.restart_valkey()
+
+    def _kill_and_revert(self) -> None:
+        self.stack.valkey.kill()
+        shutil.rmtree(self.stack.valkey.directory / APPEND_ONLY)
+        shutil.copytree(self._older_file, self.stack.valkey.directory / APPEND_ONLY)
+        self.stack.restart_valkey()
+
+    @property
+    def _older_file(self) -> Path:
+        return self.stack.folder / "a while ago"
 
     def _forget(self, last_command: Callable[..., object], then: Callable[[], None] = lambda: None) -> None:
         gate = self.stack.engine.gate
@@ -110,9 +135,11 @@ class Machine:
 
 
 @contextmanager
-def running_machine(*, lanes: int = LANES, customers: int = CUSTOMERS) -> Iterator[Machine]:
-    """A machine whose crowd is shopping."""
-    with machine_stack(lanes) as stack:
+def running_machine(
+    *, lanes: int = LANES, customers: int = CUSTOMERS, broken: Break | None = None
+) -> Iterator[Machine]:
+    """A machine whose crowd is shopping; ``broken`` switches a guard off."""
+    with machine_stack(lanes, broken) as stack:
         offers = Offers(stack.web_ports)
         offers.open()
         crowd = Crowd(stack.web_ports, offers, customers)
@@ -122,3 +149,4 @@ def running_machine(*, lanes: int = LANES, customers: int = CUSTOMERS) -> Iterat
             yield machine
         finally:
             crowd.leave()
+            offers.close()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from tests.faults.machine.asking import Asker, Exchange
+from tests.faults.machine.asking import Asker
 
 PLENTY = 100_000
 SMALL_COUPON = 40
@@ -35,6 +35,7 @@ class Offers:
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._asker = Asker(ports)
+        self._daily_asker = Asker(ports)  # of the thread that keeps going: a connection is one thread's
         self._names = count(1)
         self._random = random.Random()
         self.users: list[int] = []
@@ -59,10 +60,14 @@ class Offers:
         self.small_coupon = self._coupon(SMALL_COUPON)
         self.small_product = self._product(SMALL_PRODUCT, PRICES[0])
 
+    def close(self) -> None:
+        """Leave no connection open; the daily one closes with its thread."""
+        self._asker.close()
+
     def enlarge(self, coupon_id: int, quantity: int) -> None:
         """Add to a coupon until the shop has taken it."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._ask_once("PATCH", f"/admin/coupons/{coupon_id}", {"addQuantity": quantity}).status != 200:
+        while self._asker.ask("PATCH", f"/admin/coupons/{coupon_id}", {"addQuantity": quantity}).status != 200:
             if time.monotonic() > deadline:
                 raise ShopClosed(f"coupon {coupon_id} could not be enlarged")
             time.sleep(0.1)
@@ -72,23 +77,23 @@ class Offers:
         while not leave.wait(PAUSE_SECONDS):
             if going.is_set():
                 self._change_something()
-        self._asker.close()
+        self._daily_asker.close()
 
     def _change_something(self) -> None:
         """One word that may get lost: the next one will be heard."""
         choice = self._random.randrange(4)
         if choice == 0:
-            made = self._ask_once("POST", "/admin/coupons", self._coupon_body(SMALL_COUPON))
+            made = self._daily_asker.ask("POST", "/admin/coupons", self._coupon_body(SMALL_COUPON))
             if made.status == 201:
                 self.small_coupon = int(made.body["id"])
         elif choice == 1:
-            made = self._ask_once("POST", "/admin/products", self._product_body(SMALL_PRODUCT, PRICES[0]))
+            made = self._daily_asker.ask("POST", "/admin/products", self._product_body(SMALL_PRODUCT, PRICES[0]))
             if made.status == 201:
                 self.small_product = int(made.body["id"])
         elif choice == 2:
-            self._ask_once("PATCH", f"/admin/coupons/{self._random.choice(self.coupons)}", {"addQuantity": 5})
+            self._daily_asker.ask("PATCH", f"/admin/coupons/{self._random.choice(self.coupons)}", {"addQuantity": 5})
         else:
-            self._ask_once("PATCH", f"/admin/products/{self._random.choice(self.products)}", {"addStock": 5})
+            self._daily_asker.ask("PATCH", f"/admin/products/{self._random.choice(self.products)}", {"addStock": 5})
 
     def _coupon(self, quantity: int) -> int:
         return int(self._insist("/admin/coupons", self._coupon_body(quantity))["id"])
@@ -101,9 +106,6 @@ class Offers:
 
     def _product_body(self, stock: int, price: int) -> dict[str, object]:
         return {"name": f"상품 {next(self._names)}", "price": price, "stock": stock}
-
-    def _ask_once(self, method: str, path: str, body: Mapping[str, Any]) -> Exchange:
-        return self._asker.ask(method, path, body)
 
     def _insist(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         key, deadline = secrets.token_hex(8), time.monotonic() + PATIENCE_SECONDS

@@ -11,7 +11,10 @@ import os
 import runpy
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
+
+from tests.faults.machine.breaks import BREAK_VARIABLE, LUA_VARIABLE, apply
 
 VARIABLES = "SEONCHAK_MACHINE_VARIABLES"
 """JSON: for each kind of process what it finds in its environment."""
@@ -29,6 +32,7 @@ def prepare(kind: str) -> None:
     """Make this process one of the machine's, before the engine is used."""
     os.environ.update(_variables(kind))
     _shorten()
+    _break_on_purpose()
 
 
 def _variables(kind: str) -> Mapping[str, str]:
@@ -47,6 +51,16 @@ def _shorten() -> None:
         defaults: dict[str, object] = function.__kwdefaults__ or {}
         _known(defaults, "slice_seconds", function.__name__)
         defaults["slice_seconds"] = SLICE_SECONDS
+
+
+def _break_on_purpose() -> None:
+    """A guard may be switched off: see ``breaks.py``."""
+    if LUA_VARIABLE in os.environ:
+        from engine.gate import scripts
+
+        scripts.LUA_DIRECTORY = Path(os.environ[LUA_VARIABLE])
+    if BREAK_VARIABLE in os.environ:
+        apply(os.environ[BREAK_VARIABLE])
 
 
 def _replace(module: ModuleType, name: str, value: float) -> None:

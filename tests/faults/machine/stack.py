@@ -19,6 +19,7 @@ from sqlalchemy import text
 from engine.config import Settings
 from engine.context import Engine
 from engine.fault_points import CONTROL_VARIABLE
+from engine.gate.scripts import LUA_DIRECTORY
 from loadtests.private_stack import NOT_INHERITED, STOP_PATIENCE_SECONDS, private_folder
 from ops import valkey as ops_valkey
 from ops.postgres import start_postgres
@@ -26,6 +27,7 @@ from ops.processes import free_port, spawn
 from ops.stack import read_stack
 from ops.stores import STORE_ENVIRONMENT, RunningStore
 from scheduler.main import SCHEDULER_LOCK
+from tests.faults.machine.breaks import BREAK_VARIABLE, LUA_VARIABLE, Break
 from tests.faults.machine.clock import SettableClock, settable_clock
 from tests.faults.machine.process import VARIABLES
 from tests.faults.tcp_proxy import Mode, Proxy, Route
@@ -53,8 +55,10 @@ class MachineStack:
         postgres: RunningStore,
         proxy: Proxy,
         lanes: int,
+        broken: Break | None,
     ) -> None:
         self.folder = folder
+        self.broken = broken
         self.clock = clock
         self.valkey = valkey
         self.postgres = postgres
@@ -66,6 +70,7 @@ class MachineStack:
         settings = Settings(valkey.url, valkey.url, _with_driver(postgres.url), lanes=lanes)
         self.engine = Engine.connect(settings, patient=True)
         """On the stores themselves, past the proxy: what the machine itself looks at and changes."""
+        self._alarms_told = 0
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -80,6 +85,9 @@ class MachineStack:
             "DATABASE_URL": self.postgres.url,
             VARIABLES: json.dumps({kind: self._variables(kind) for kind in KINDS}),
         }
+        if self.broken is not None:
+            self.broken.write_scripts(LUA_DIRECTORY, self.folder / "lua")
+            environ |= {BREAK_VARIABLE: self.broken.name, LUA_VARIABLE: str(self.folder / "lua")}
         environ |= zip(("PORT", "PORT2", "PORT3"), map(str, self.web_ports), strict=True)
         # A death is forgiven after a second: here processes are killed far more often than a broken one would die.
         options = ["--restarts", "1000", "--restart-window", "1"]
@@ -112,6 +120,12 @@ class MachineStack:
     def output(self) -> str:
         """All that the processes have said."""
         return (self.folder / "output").read_text(errors="replace")
+
+    def new_alarms(self) -> list[str]:
+        """What processes called for a person for, since the last time this was asked."""
+        lines = [line for line in self.output.splitlines() if "ALARM" in line]
+        news, self._alarms_told = lines[self._alarms_told :], len(lines)
+        return news
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by name; of the web, granian's parents."""
@@ -188,7 +202,7 @@ def route(kind: str, store: str) -> str:
 
 
 @contextmanager
-def machine_stack(lanes: int = LANES) -> Iterator[MachineStack]:
+def machine_stack(lanes: int = LANES, broken: Break | None = None) -> Iterator[MachineStack]:
     """A ready stack in a folder of its own, gone at the end."""
     with private_folder() as folder:
         clock = settable_clock(folder)
@@ -198,9 +212,12 @@ def machine_stack(lanes: int = LANES) -> Iterator[MachineStack]:
         routes = {route(kind, store): Route(free_port(), targets[store]) for kind in KINDS for store in STORES}
         try:
             with Proxy(routes) as proxy:
-                stack = MachineStack(folder, clock, valkey, postgres, proxy, lanes)
+                stack = MachineStack(folder, clock, valkey, postgres, proxy, lanes, broken)
                 try:
                     stack.await_ready()
+                    if broken is not None and broken.sql:
+                        with stack.engine.ledger.transaction() as connection:
+                            connection.execute(text(broken.sql))
                     yield stack
                 finally:
                     stack.close()

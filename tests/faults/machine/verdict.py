@@ -310,6 +310,8 @@ def the_shop_is_in_order(history: History, kept: Kept) -> Iterator[Violation]:
         yield Violation(Kind.TAKEN_BACK, f"in quarantine: {entry}")
     for finding in kept.audit:
         yield Violation(Kind.OTHER, f"the audit: {finding}")
+    for alarm in kept.alarms:
+        yield Violation(Kind.OTHER, f"a process called for a person: {alarm}")
     if kept.unsettled:
         yield Violation(Kind.OTHER, f"does not come to rest: {kept.unsettled}")
 
