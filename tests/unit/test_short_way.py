@@ -20,7 +20,7 @@ from engine.gate import outbox, stock
 from engine.gate.coupons import IssueAsk, IssueDecision, IssueRound
 from engine.gate.outbox import Whereabouts
 from engine.gate.popularity import PopularProduct
-from engine.gate.request_ids import RequestId, new_nonce
+from engine.gate.request_ids import RequestId, repeatable_nonce
 from engine.gate.stock import Reservation
 from engine.outcomes import IssueStatus, Refusal, Refused, RequestKind, RequestState, RequestStatus, ReserveStatus
 from engine.shop import popularity, product_offers
@@ -30,7 +30,7 @@ from web.door import Door
 from web.short_way import ShortWay
 
 KEY = "5e" * 32
-NONCES = {kind: new_nonce(KEY, kind) for kind in RequestKind}
+NONCES = {kind: repeatable_nonce(KEY, kind, "the same in every process") for kind in RequestKind}
 LARGEST = 2**53 - 1
 Exchange = tuple[int, list[tuple[bytes, bytes]], bytes]
 
