@@ -24,7 +24,8 @@ from engine.gate.sentinel_pool import SentinelPool
 
 RedisClient = redis.Redis | RedisCluster
 
-POOL_WAIT_SECONDS = 0.2
+POOL_WAIT_SHARE = 0.4
+"""Of the time-out: how long somebody waits for a free connection. Redis-py's own is 20 s, the web's 0.2."""
 SENTINEL_SECONDS = 0.2
 """How long one sentinel may take. It is next door and knows the answer by heart; one that hangs must not use up the
 time of a decision, because there are others to ask."""
@@ -64,18 +65,17 @@ def connect(url: str, *, timeout_seconds: float, max_connections: int = 64) -> R
         # Bytes that are no UTF-8 become lone surrogates: whoever stores them as text is refused, nobody is stopped.
         "encoding_errors": "surrogateescape",
         "retry": Retry(NoBackoff(), 0),
+        "max_connections": max_connections,
+        "timeout": timeout_seconds * POOL_WAIT_SHARE,
         **_time_outs(timeout_seconds),
     }
     if "+" not in urlsplit(url).scheme:
-        pool = redis.BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=POOL_WAIT_SECONDS, **options
-        )
-        return redis.Redis.from_pool(pool)
+        return redis.Redis.from_pool(redis.BlockingConnectionPool.from_url(url, **options))
     address = parse_address(url)
     if address.kind == "sentinel":
-        return _from_sentinels(address, options, max_connections)
+        return _from_sentinels(address, options)
     # It stands for a RedisCluster in everything but that it can be made while the cluster is away.
-    return cast(RedisCluster, LazyClusterClient(address.places, {**options, **address.options}, max_connections))
+    return cast(RedisCluster, LazyClusterClient(address.places, {**options, **address.options}))
 
 
 def connect_queue(url: str, *, timeout_seconds: float = 1.0) -> redis.Redis:
@@ -88,7 +88,8 @@ def connect_queue(url: str, *, timeout_seconds: float = 1.0) -> redis.Redis:
     if urlsplit(url).scheme != "unix":
         options["socket_keepalive_options"] = SILENT_NETWORK
     if "+" in urlsplit(url).scheme:
-        return _from_sentinels(parse_address(url), options, max_connections=16)
+        options |= {"max_connections": 16, "timeout": timeout_seconds * POOL_WAIT_SHARE}
+        return _from_sentinels(parse_address(url), options)
     return redis.Redis.from_url(url, **options)
 
 
@@ -130,14 +131,12 @@ def _place(text: str, default_port: int) -> tuple[str, int]:
     return parts.hostname, parts.port or default_port
 
 
-def _from_sentinels(address: Address, options: Mapping[str, Any], max_connections: int) -> redis.Redis:
+def _from_sentinels(address: Address, options: Mapping[str, Any]) -> redis.Redis:
     # Without a retry of its own: redis-py's default would ask a dead sentinel eleven times before the next one.
     for_sentinels = {"retry": Retry(NoBackoff(), 0), **_time_outs(SENTINEL_SECONDS), **address.sentinel_options}
     sentinel = Sentinel(
         address.places,
         sentinel_kwargs=for_sentinels,
-        max_connections=max_connections,
-        timeout=POOL_WAIT_SECONDS,
         **{**options, **address.options},
     )
     primary: redis.Redis = sentinel.master_for(address.service, connection_pool_class=SentinelPool)

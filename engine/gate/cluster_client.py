@@ -14,20 +14,24 @@ from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisClus
 SILENCE_SECONDS = 0.25
 NODE_SHARE = 0.8
 """After a time-out redis-py asks another node for the slots before it tells: both have to fit into about a second."""
-
-
 _SLOTS = "slots that nobody serves"
 
 
 class LazyClusterClient:
     """Stands for a RedisCluster, which is made at the first use: it asks the cluster for its slots when it is made."""
 
-    def __init__(self, places: Sequence[tuple[str, int]], options: Mapping[str, Any], max_connections: int) -> None:
+    def __init__(self, places: Sequence[tuple[str, int]], options: Mapping[str, Any]) -> None:
+        """``options`` are for a pool of connections to one node; each has its own."""
         time_outs = {name: options[name] * NODE_SHARE for name in ("socket_timeout", "socket_connect_timeout")}
         self._places = tuple(places)
-        self._options = {**options, **time_outs, "max_connections": max_connections}
+        self._options = {**options, **time_outs}
         self._lock = threading.Lock()
         self._client: ClusterClient | None = None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[RedisCluster]:  # type: ignore[override]
+        """What ``isinstance`` is told: whoever asks whether this is a cluster has to know."""
+        return RedisCluster
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connected(), name)
@@ -57,12 +61,38 @@ class LazyClusterClient:
         return self._client
 
     def _make(self) -> ClusterClient:
-        nodes = [ClusterNode(*place) for place in self._places]
+        (host, port), *others = self._places
+        options = dict(self._options)
+        scheme = "rediss" if options.pop("ssl", False) else "redis"
         try:
-            # Slots that nobody serves are no reason to leave those that somebody does.
-            return ClusterClient(startup_nodes=nodes, require_full_coverage=False, **self._options)
+            return ClusterClient(
+                # Only with a URL redis-py makes the pools that it is told to make.
+                url=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}",
+                startup_nodes=[ClusterNode(*place) for place in others],
+                connection_pool_class=NodePool,
+                # Slots that nobody serves are no reason to leave those that somebody does.
+                require_full_coverage=False,
+                **options,
+            )
         except RedisClusterException as error:
             raise redis.ConnectionError(str(error)) from error
+
+
+class NodePool(redis.BlockingConnectionPool):
+    """Connections to one node, with a bounded wait for a free one.
+
+    That there is none is told in the words that redis-py's cluster understands: it would take it for a node that does
+    not answer, and close the connections of those who are being answered.
+    """
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        """A connection. Raises MaxConnectionsError when none becomes free in time."""
+        try:
+            return super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+        except redis.ConnectionError as error:
+            if str(error) == "No connection available.":
+                raise MaxConnectionsError(str(error)) from error
+            raise
 
 
 class ClusterClient(RedisCluster):

@@ -13,6 +13,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.gate import keys, outbox
+from engine.gate.clients import connect
 from engine.gate.gate import Gate
 from engine.gate.lanes import known_versions
 from tests.cluster.asking import (
@@ -90,6 +91,22 @@ def test_a_shard_that_hangs_keeps_nobody_waiting_but_those_who_ask_first(cluster
     assert time.monotonic() - started < 10.0, "a hundred who each wait for a time-out take longer than that"
     assert _answered(unanswered) == set()
     wait_until(lambda: ask(client, "GET", hanging).answer, "the shard is asked again when it answers")
+
+
+def test_who_finds_all_connections_taken_waits_a_moment_and_disturbs_nobody(cluster: ClusterTopology) -> None:
+    client: Any = connect(cluster.url, timeout_seconds=4, max_connections=1)
+    key = key_of(cluster, LOST)
+    assert ask(client, "SET", key, "value").answer
+    stream = f"{key}:stream"
+    free = client.get_node_from_key(key).redis_connection.connection_pool.pool
+    with ThreadPoolExecutor(1) as pool:
+        for milliseconds, answer in ((300, "value"), (2500, None)):
+            waiting = pool.submit(client.xread, {stream: "0-0"}, block=milliseconds)
+            wait_until(lambda: free.qsize() == 0, "the connection is taken")
+            assert ask(client, "GET", key).answer == answer
+            assert not waiting.result(), "who waits for an entry is left alone"
+            assert ask(client, "GET", key).answer == "value"
+    client.close()
 
 
 def test_with_one_shard_dead_the_lanes_of_the_others_are_read_and_waited_for(
