@@ -82,6 +82,13 @@ def replace_the_primary(topology: SentinelTopology, _: Stack) -> None:
     topology.fail_over()
 
 
+def replace_the_primary_that_needs_a_replica(topology: SentinelTopology, stack: Stack) -> None:
+    """The same, with ``min-replicas-to-write 1``: when its replicas have left, the old primary takes no write."""
+    for server in topology.servers:
+        server.run("CONFIG", "SET", "min-replicas-to-write", 1)
+    replace_the_primary(topology, stack)
+
+
 def kill_the_primary(topology: SentinelTopology, _: Stack) -> None:
     """Kill -9 of the primary that the sentinels name."""
     topology.primary.kill()
@@ -129,6 +136,9 @@ class Scenario:
 COUPONS_AND_A_DEAD_PRIMARY = Scenario("coupons-primary-killed", sentinel_stack, coupon_rush, kill_the_primary)
 ORDERS_AND_A_DEAD_PRIMARY = Scenario("orders-primary-killed", sentinel_stack, order_rush, kill_the_primary)
 COUPONS_AND_A_NEW_PRIMARY = Scenario("coupons-primary-replaced", sentinel_stack, coupon_rush, replace_the_primary)
+COUPONS_AND_A_NEW_PRIMARY_WITH_REPLICAS = Scenario(
+    "coupons-primary-replaced-replica-needed", sentinel_stack, coupon_rush, replace_the_primary_that_needs_a_replica
+)
 COUPONS_THERE_AND_BACK = Scenario(
     "coupons-there-and-back",
     sentinel_stack,
@@ -154,6 +164,7 @@ SCENARIOS = {
         COUPONS_AND_A_DEAD_PRIMARY,
         ORDERS_AND_A_DEAD_PRIMARY,
         COUPONS_AND_A_NEW_PRIMARY,
+        COUPONS_AND_A_NEW_PRIMARY_WITH_REPLICAS,
         COUPONS_THERE_AND_BACK,
         ORDERS_THERE_AND_BACK,
         COUPONS_AND_A_DEAD_SHARD_PRIMARY,
