@@ -47,6 +47,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    pulse = heartbeat.Pulse(engine.gate, "scheduler").start()
     try:
         while not stopped.is_set():
             _stand_by_and_run(engine, stopped)
@@ -55,6 +56,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        pulse.stop()
         engine.close()
     return 0
 

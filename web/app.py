@@ -6,12 +6,16 @@ from apiflask import APIFlask
 
 from engine.context import Engine
 from web import documentation
+from web.admin_console import admin_console
 from web.admin_coupons import admin_coupons
+from web.admin_demo import admin_demo
 from web.admin_products import admin_products
 from web.admin_users import admin_users
 from web.balance import balance
+from web.console_page import console_page
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
+from web.demo_rush import Demo
 from web.fields import read_path_ids
 from web.operations import operations
 from web.orders import orders
@@ -31,7 +35,10 @@ BLUEPRINTS = (
     admin_users,
     admin_products,
     admin_coupons,
+    admin_console,
+    admin_demo,
     operations,
+    console_page,
 )
 
 
@@ -42,14 +49,14 @@ class Application(APIFlask):
     json_provider_class = StrictJSONProvider
 
 
-def create_app(engine: Engine) -> APIFlask:
-    """The application of one process, on that process' engine."""
+def create_app(engine: Engine, demo: Demo | None = None) -> APIFlask:
+    """The application of one process, on that process' engine; with a demo, everybody may break things on purpose."""
     app = Application(
         "web",
         title="Seonchak",
         version="1",
         docs_path=None,  # APIFlask's pages load from a CDN; ours is in operations.py
-        static_folder=None,  # type: ignore[arg-type]
+        static_folder=None,  # type: ignore[arg-type] # console_page.py serves the files
     )
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -62,7 +69,7 @@ def create_app(engine: Engine) -> APIFlask:
     )
     # A path is served as it is written: no redirect from //healthz to /healthz, which would lose a POST's body.
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = Serving(engine)
+    app.extensions[EXTENSION] = Serving(engine, demo=demo)
     app.url_value_preprocessor(read_path_ids)
     app.spec_processor(documentation.complete)
     register_problems(app)

@@ -77,7 +77,8 @@ class Door:
             body,
         )
         if self._short_way is None:
-            self._short_way = ShortWay(self._engine, self._flask.extensions[EXTENSION].outage_log)
+            serving = self._flask.extensions[EXTENSION]
+            self._short_way = ShortWay(self._engine, serving.outage_log, serving.refusals)
         on_its_way = self._short_way.recognise(asked)
         if on_its_way is not None:
             return await on_its_way

@@ -20,7 +20,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
 from engine.shop.coupon_offers import WindowReversed
-from web.current import current_outage_log
+from web.current import current_outage_log, current_refusals
 
 INVALID_REQUEST = "INVALID_REQUEST"
 INVALID_USER_ID = "INVALID_USER_ID"
@@ -102,6 +102,7 @@ class InvalidRequest(Exception):
 
 def refused(refusal: Refused) -> Response:
     """The answer to a request that the engine refused."""
+    current_refusals().count(refusal.code.value, refusal.detail)
     return _problem(refusal.code.value, members=refusal.detail)
 
 
@@ -113,6 +114,11 @@ def error_of(refusal: Refused) -> dict[str, str]:
 def not_ready(missing: Sequence[str]) -> Response:
     """The answer of a process that lacks the parts named."""
     return _problem(BUSY, members={"missing": list(missing)})
+
+
+def busy() -> Response:
+    """Come again in a moment."""
+    return _problem(BUSY)
 
 
 def register_problems(app: APIFlask) -> None:
@@ -129,11 +135,13 @@ def register_problems(app: APIFlask) -> None:
     @app.errorhandler(GateUnavailable)
     def gate_unavailable(error: GateUnavailable) -> Response:
         current_outage_log().warn("gate", error)
+        current_refusals().count(BUSY)
         return _problem(BUSY, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.errorhandler(LedgerUnavailable)
     def ledger_unavailable(error: LedgerUnavailable) -> Response:
         current_outage_log().warn("ledger", error)
+        current_refusals().count(TEMPORARY_ERROR)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.error_processor

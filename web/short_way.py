@@ -28,8 +28,9 @@ from web.fields import VISIBLE_ASCII
 from web.orders import OrderBody, order_asked, order_submitted
 from web.outages import OutageLog
 from web.popular import popular_shown
-from web.problems import RETRY_AFTER_SECONDS, TEMPORARY_ERROR
+from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR
 from web.products import products_shown
+from web.refusal_tally import RefusalTally
 from web.requests import request_shown
 from web.strict_json import MAX_BODY_BYTES, MAX_SAFE_INTEGER, read_json
 
@@ -46,10 +47,11 @@ logger = logging.getLogger(__name__)
 class ShortWay:
     """Answers what it recognises. Used from one event loop."""
 
-    def __init__(self, engine: Engine, outage_log: OutageLog) -> None:
+    def __init__(self, engine: Engine, outage_log: OutageLog, refusals: RefusalTally) -> None:
         self._loop = asyncio.get_running_loop()
         self._crowd = Crowd(engine, self._deliver)
         self._outage_log = outage_log
+        self._refusals = refusals
         self._engine = engine
         self._shared = {
             "/api/v1/products": self._one_for_all(lambda: products_shown(product_offers.list_products(engine))),
@@ -97,7 +99,7 @@ class ShortWay:
     async def _issue(self, ask: IssueAsk) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.issue(ask, told))
         if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
+            return self._refused(outcome)
         if isinstance(outcome, EngineError):
             return self._unavailable(outcome)
         location = (b"location", f"/api/v1/requests/{outcome.request_id}".encode())
@@ -120,7 +122,7 @@ class ShortWay:
     async def _order(self, lane: int, ask: OrderAsk) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.order(lane, ask, told))
         if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
+            return self._refused(outcome)
         if isinstance(outcome, EngineError):
             return self._unavailable(outcome)
         location = (b"location", f"/api/v1/requests/{outcome.request_id}".encode())
@@ -131,7 +133,7 @@ class ShortWay:
     async def _show_request(self, request_id: str) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.look(request_id, told))
         if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
+            return self._refused(outcome)
         if isinstance(outcome, EngineError):
             return self._unavailable(outcome)
         headers = (_RETRY,) if outcome.status is RequestStatus.PENDING else ()
@@ -166,12 +168,18 @@ class ShortWay:
         """Wake the loop once for all who went together. In a turnstile's thread."""
         self._loop.call_soon_threadsafe(_settle, pairs)
 
+    def _refused(self, refusal: Refused) -> Answered:
+        self._refusals.count(refusal.code.value, refusal.detail)
+        return problem_answer(refusal.code.value, refusal.detail)
+
     def _unavailable(self, error: EngineError) -> Answered:
         if isinstance(error, GateUnavailable):
             self._outage_log.warn("gate", error)
+            self._refusals.count(BUSY)
             return busy_answer()
         if isinstance(error, LedgerUnavailable):
             self._outage_log.warn("ledger", error)
+            self._refusals.count(TEMPORARY_ERROR)
             return problem_answer(TEMPORARY_ERROR)
         raise error
 

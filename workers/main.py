@@ -19,6 +19,7 @@ from engine.config import Settings
 from engine.errors import InvalidSettings
 from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
+from engine.gate.heartbeat import Pulse
 from workers import process
 
 QUEUES = (DRAIN_QUEUE, FOLLOWUPS_QUEUE)
@@ -47,7 +48,9 @@ def main(arguments: list[str]) -> int:
     connection = connect_queue(settings.queue_redis_url)
     queue: Any = Queue(arguments[0], connection=connection, serializer=JSONSerializer)
     worker = Worker([queue], connection=connection, serializer=JSONSerializer)
+    pulse = Pulse(process.engine_of_this_process().gate, arguments[0]).start()
     worker.work(logging_level="WARNING")
+    pulse.stop()
     process.engine_of_this_process().close()
     return 0
 

@@ -139,6 +139,7 @@ order_followups = Table(
     ),
     CheckConstraint("status IN ('PENDING', 'DONE', 'PARKED')", name="status_known"),
     Index("ix_order_followups_due", "kind", "id", postgresql_where="status = 'PENDING'"),
+    Index("ix_order_followups_parked", "kind", "id", postgresql_where="status = 'PARKED'"),
 )
 """What is still to be done because of an order, written in the order's own transaction."""
 
