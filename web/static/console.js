@@ -30,8 +30,8 @@ function App() {
   useEffect(() => {
     document.documentElement.lang = language;
     document.title = words.title;
-    chooseLanguage(language);
   }, [language]);
+  const choose = useCallback((other) => (chooseLanguage(other), setLanguage(other)), []);
 
   useEffect(() => {
     if (!toast) return undefined;
@@ -69,7 +69,7 @@ function App() {
 
   if (needsToken) {
     return html`<${LanguageContext.Provider} value=${words}>
-      <${Header} look=${null} trouble=${trouble} language=${language} onLanguage=${setLanguage} />
+      <${Header} look=${null} trouble=${trouble} language=${language} onLanguage=${choose} />
       <main><${TokenForm} onToken=${() => setTrouble(null)} /></main>
     <//>`;
   }
@@ -79,7 +79,7 @@ function App() {
       look=${look}
       trouble=${trouble}
       language=${language}
-      onLanguage=${setLanguage}
+      onLanguage=${choose}
       onForgetToken=${() => (forgetToken(), setTrouble(UNAUTHORISED))}
     />
     <main id="main" class=${trouble ? "stale" : ""} tabindex="-1">
@@ -93,17 +93,17 @@ function App() {
 
 function Panels({ look, audit, series, act }) {
   return html`
-    ${look.demo && html`<${RushPanel} rush=${look.rush} act=${act} />`}
+    ${look.demo && html`<${RushPanel} rush=${look.rush} coupons=${look.coupons} act=${act} />`}
     <${PulsePanel} look=${look} series=${series} />
     <div class="columns">
       <div class="column wide">
         <${CouponsPanel} coupons=${look.coupons} act=${act} />
         <${ProductsPanel} products=${look.products} act=${act} />
+        <${PopularPanel} products=${look.popularProducts} />
       </div>
       <div class="column">
         <${WinnersPanel} winners=${look.winners} coupons=${look.coupons} />
         <${RefusalsPanel} refusals=${look.refusals} />
-        <${PopularPanel} products=${look.popularProducts} />
         <${SystemPanel} look=${look} audit=${audit} act=${act} />
       </div>
     </div>

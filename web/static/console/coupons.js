@@ -25,15 +25,15 @@ export function CouponsPanel({ coupons, act }) {
     html`<${Dialog} title=${words.coupons.create} onClose=${close}>
       <${Form} onSend=${create}>
         <${Field} label=${words.coupons.name} name="name" required maxlength="100" />
-        <${NumberField} label=${words.coupons.discount} name="discountAmount" min="1" max="100000000" value="5000" />
-        <${NumberField} label=${words.coupons.total} name="totalQuantity" min="1" max="10000000" value="1000" />
+        <${NumberField} label=${words.coupons.discount} name="discountAmount" min="1" max="100000000" initial="5000" />
+        <${NumberField} label=${words.coupons.total} name="totalQuantity" min="1" max="10000000" initial="1000" />
         <button class="primary">${words.coupons.create}</button>
       <//>
     <//>`}
     ${dialog?.id &&
     html`<${Dialog} title=${words.coupons.moreTitle(dialog.name)} onClose=${close}>
       <${Form} onSend=${add}>
-        <${NumberField} label=${words.coupons.moreLabel} name="addQuantity" min="1" max="10000000" value="100" />
+        <${NumberField} label=${words.coupons.moreLabel} name="addQuantity" min="1" max="10000000" initial="100" />
         <button class="primary">${words.coupons.more}</button>
       <//>
     <//>`}

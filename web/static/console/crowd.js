@@ -37,7 +37,7 @@ export function RefusalsPanel({ refusals }) {
           ${named.map(
             (each) => html`<li key=${each.key}>
               <p><span>${words.refusals.codes[each.key] ?? each.key}</span><span class="tabular">${number(words, each.count)}</span></p>
-              <meter value=${each.count} max=${most} aria-hidden="true"></meter>
+              <progress class="quiet" value=${each.count} max=${most} aria-hidden="true"></progress>
             </li>`,
           )}
         </ul>`}

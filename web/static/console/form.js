@@ -4,13 +4,29 @@ import { useWords } from "./language.js";
 
 let fields = 0;
 
-export function Field({ label, name, hint, ...input }) {
+/** `initial` is what the field holds at first. Not `value`: that would take back what is typed, with every look. */
+export function Field({ label, name, hint, initial, ...input }) {
   const id = useRef(null);
   id.current ??= `field-${++fields}`;
   return html`<div class="field">
     <label for=${id.current}>${label}</label>
-    <input id=${id.current} name=${name} autocomplete="off" aria-describedby=${hint ? `${id.current}-hint` : undefined} ...${input} />
+    <input id=${id.current} name=${name} defaultValue=${initial} autocomplete="off" aria-describedby=${hint ? `${id.current}-hint` : undefined} ...${input} />
     ${hint && html`<p id=${`${id.current}-hint`} class="hint">${hint}</p>`}
+  </div>`;
+}
+
+export function Choice({ label, name, initial, options }) {
+  const id = useRef(null);
+  const select = useRef(null);
+  id.current ??= `field-${++fields}`;
+  useEffect(() => {
+    select.current.value = initial;
+  }, []);
+  return html`<div class="field">
+    <label for=${id.current}>${label}</label>
+    <select id=${id.current} ref=${select} name=${name}>
+      ${options.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
+    </select>
   </div>`;
 }
 

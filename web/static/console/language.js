@@ -22,7 +22,7 @@ export function chosenLanguage() {
 }
 
 export function chooseLanguage(language) {
-  if (language !== chosenLanguage()) localStorage.setItem(KEY, language);
+  localStorage.setItem(KEY, language);
 }
 
 const formats = new Map();

@@ -1,6 +1,6 @@
 // The products with their live stock, and what a seller does: prices, stock, charging somebody who paid at the desk.
 import { html, useState } from "../vendor/preact.js";
-import { Dialog, Field, Form, NumberField } from "./form.js";
+import { Choice, Dialog, Field, Form, NumberField } from "./form.js";
 import { number, useWords } from "./language.js";
 
 const PRODUCTS = "/api/v1/admin/products";
@@ -41,22 +41,21 @@ export function ProductsPanel({ products, act }) {
     html`<${Dialog} title=${words.products.chargeTitle} onClose=${close}>
       <${Form} onSend=${charge}>
         <${NumberField} label=${words.products.userId} name="userId" min="1" />
-        <${NumberField} label=${words.products.amount} name="amount" min="1" max="100000000" value="10000" />
+        <${NumberField} label=${words.products.amount} name="amount" min="1" max="100000000" initial="10000" />
         <button class="primary">${words.products.charge}</button>
       <//>
     <//>`}
     ${dialog?.id &&
     html`<${Dialog} title=${words.products.editTitle(dialog.name)} onClose=${close}>
       <${Form} onSend=${change}>
-        <${NumberField} label=${words.products.price} name="price" min="1" max="1000000000" value=${dialog.price} />
-        <${NumberField} label=${words.products.addStock} name="addStock" min="0" max="100000000" value="0" />
-        <div class="field">
-          <label for="product-status">${words.products.sell}</label>
-          <select id="product-status" name="status" defaultValue=${dialog.status}>
-            <option value="ACTIVE" selected=${dialog.status === "ACTIVE"}>${words.products.onSale}</option>
-            <option value="INACTIVE" selected=${dialog.status === "INACTIVE"}>${words.products.offSale}</option>
-          </select>
-        </div>
+        <${NumberField} label=${words.products.price} name="price" min="1" max="1000000000" initial=${dialog.price} />
+        <${NumberField} label=${words.products.addStock} name="addStock" min="0" max="100000000" initial="0" />
+        <${Choice}
+          label=${words.products.status}
+          name="status"
+          initial=${dialog.status}
+          options=${[["ACTIVE", words.products.onSale], ["INACTIVE", words.products.offSale]]}
+        />
         <button class="primary">${words.products.save}</button>
       <//>
     <//>`}

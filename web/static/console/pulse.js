@@ -9,13 +9,14 @@ const LEAST_PEAK = 10;
 
 export function PulsePanel({ look, series }) {
   const words = useWords();
-  const { decided, recorded } = series.latest();
+  const { decided, recorded, refused } = series.latest();
   const known = look.gateAnswers;
   return html`<section class="card pulse" aria-labelledby="pulse-title">
     <h2 id="pulse-title" class="hidden">${words.pulse.title}</h2>
     <dl class="figures">
       <${Figure} kind="decided" label=${words.pulse.decided} hint=${words.pulse.decidedHint} value=${number(words, decided)} />
       <${Figure} kind="recorded" label=${words.pulse.recorded} hint=${words.pulse.recordedHint} value=${number(words, recorded)} />
+      <${Figure} kind="answered" label=${words.pulse.refused} hint=${words.pulse.refusedHint} value=${number(words, refused)} />
       <${Figure} label=${words.pulse.lag} hint=${words.pulse.lagHint} value=${duration(words, known ? look.lagMs : null)} />
       <${Figure} label=${words.pulse.backlog} hint=${words.pulse.backlogHint} value=${number(words, known ? look.backlog : null)} />
     </dl>
@@ -38,6 +39,7 @@ function Chart({ series }) {
     (WIDTH * (point.at - (end - WINDOW_MS))) / WINDOW_MS,
     HEIGHT - (HEIGHT - 4) * (point[name] / peak) - 1,
   ];
+  const answered = runsOf(series.points, "answered").map((run) => run.map((point) => place(point, "answered")));
   const decided = runsOf(series.points, "decided").map((run) => run.map((point) => place(point, "decided")));
   const recorded = runsOf(series.points, "recorded").map((run) => run.map((point) => place(point, "recorded")));
   const label = `${words.pulse.chart}; ${words.pulse.peak} ${number(words, series.peak())} / ${words.secondsUnit}`;
@@ -46,7 +48,7 @@ function Chart({ series }) {
     <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${label}>
       <line class="grid" x1="0" x2=${WIDTH} y1=${HEIGHT - 1} y2=${HEIGHT - 1} />
       <line class="grid" x1="0" x2=${WIDTH} y1=${HEIGHT / 2} y2=${HEIGHT / 2} />
-      ${decided.map((run) => html`<path class="area" d=${`${line(run)} L${run.at(-1)[0].toFixed(1)},${HEIGHT} L${run[0][0].toFixed(1)},${HEIGHT} Z`} />`)}
+      ${answered.map((run) => html`<path class="area" d=${`${line(run)} L${run.at(-1)[0].toFixed(1)},${HEIGHT} L${run[0][0].toFixed(1)},${HEIGHT} Z`} />`)}
       ${recorded.map((run) => html`<path class="recorded" d=${line(run)} />`)}
       ${decided.map((run) => html`<path class="decided" d=${line(run)} />`)}
     </svg>

@@ -6,7 +6,7 @@ import { number, useWords } from "./language.js";
 const DEMO = "/api/v1/admin/demo";
 const FINAL = new Set(["done", "failed"]);
 
-export function RushPanel({ rush, act }) {
+export function RushPanel({ rush, coupons, act }) {
   const words = useWords();
   const [startedId, setStartedId] = useState(null);
   const running = rush !== null && !FINAL.has(rush.phase);
@@ -22,9 +22,9 @@ export function RushPanel({ rush, act }) {
       <h2 id="rush-title">${words.rush.title}</h2>
       <p class="muted">${words.rush.invite}</p>
       <${Form} onSend=${start} class="inline">
-        <${NumberField} label=${words.rush.users} name="users" min="1" max="50000" value="5000" />
-        <${NumberField} label=${words.rush.requests} name="requests" min="1" max="50000" value="10000" />
-        <${NumberField} label=${words.rush.coupons} name="coupons" min="1" max="10000" value="1000" />
+        <${NumberField} label=${words.rush.users} name="users" min="1" max="50000" initial="5000" />
+        <${NumberField} label=${words.rush.requests} name="requests" min="1" max="50000" initial="10000" />
+        <${NumberField} label=${words.rush.coupons} name="coupons" min="1" max="10000" initial="1000" />
         <button class="primary" aria-disabled=${running || starting}>${words.rush.start}</button>
       <//>
       <div class="faults" role="group" aria-label=${words.rush.faults}>
@@ -33,19 +33,21 @@ export function RushPanel({ rush, act }) {
         <${ActionButton} onPress=${() => breakIt("forget", words.rush.forgot)}>${words.rush.forget}<//>
       </div>
     </div>
-    ${rush && html`<${Progress} rush=${rush} starting=${starting} />`}
+    ${rush && html`<${Progress} rush=${rush} coupon=${coupons.find((each) => each.id === rush.couponId)} starting=${starting} />`}
   </section>`;
 }
 
-function Progress({ rush, starting }) {
+function Progress({ rush, coupon, starting }) {
   const words = useWords();
   const phase = starting ? "starting" : rush.phase;
-  const counts = starting ? { asked: 0, accepted: 0, refused: 0, busy: 0, lost: 0, confirmed: 0 } : rush;
+  const counts = starting ? { asked: 0, accepted: 0, refused: 0, busy: 0, lost: 0 } : rush;
   const due = Math.min(rush.coupons, rush.users);
+  // The ledger's own count while the crowd is still asking; what winners were told once they have asked after it.
+  const durable = starting ? 0 : Math.max(rush.confirmed, coupon ? coupon.issued - coupon.pending : 0);
   return html`<div class="rush-progress">
     <${Verdict} rush=${rush} phase=${phase} />
     <${Bar} label=${words.rush.progress} value=${counts.asked} of=${rush.requests} />
-    <${Bar} label=${words.rush.confirmedProgress} value=${counts.confirmed} of=${due} strong />
+    <${Bar} label=${words.rush.confirmedProgress} value=${durable} of=${due} strong />
     <dl class="counts">
       ${["accepted", "refused", "busy", "lost"].map(
         (name) => html`<div key=${name}><dt>${words.rush[name]}</dt><dd>${number(words, counts[name])}</dd></div>`,
