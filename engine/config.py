@@ -50,6 +50,10 @@ class Settings:
     """Where order events are POSTed. Empty: nobody is told, deliveries wait in the ledger until there is an address."""
     data_platform_secret: str = field(default="", repr=False)
     """What deliveries are signed with; has to be there when the address is."""
+    demo: bool = False
+    """Whether this is a shop to play with: then the console lets crowds loose and breaks things."""
+    data_dir: str = ""
+    """Where whoever started this process keeps the running stack's data, if they said so."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -73,6 +77,8 @@ class Settings:
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
             data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
+            demo=reader.text("DEMO_DATA", "0") == "1",
+            data_dir=reader.text("DATA_DIR", ""),
         )
         if settings.data_platform_url and not settings.data_platform_secret:
             reader.problems.append("DATA_PLATFORM_SECRET is not set: what goes to DATA_PLATFORM_URL is signed with it")

@@ -20,6 +20,8 @@ key                               type    written by                   expiry
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
 ``sc:heartbeat:<name>``           string  scheduler                    ``HEARTBEAT_SECONDS``
+``sc:processes``                  zset    every process                an entry leaves after ``FORGOTTEN_SECONDS``
+``sc:refusals``                   hash    web                          never; only people read it
 ``sc:popular``                    zset    scheduler, web               ``RANKING_SECONDS``, ``EMPTY_SECONDS``
 ``sc:{sc:popular}:next:<token>``  zset    scheduler, web               becomes ``sc:popular`` at once
 ================================  ======  ===========================  ================================================
@@ -115,6 +117,16 @@ def filling(name: str) -> str:
 def heartbeat(name: str) -> str:
     """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
     return f"{PREFIX}:heartbeat:{name}"
+
+
+def processes() -> str:
+    """Sorted set: ``<kind> <host>:<pid>`` of every process that was heard, by when that was (Unix seconds)."""
+    return f"{PREFIX}:processes"
+
+
+def refusals() -> str:
+    """Hash: how often something was refused, by ``<code>`` or ``<code>:<reason>``. No decision reads it."""
+    return f"{PREFIX}:refusals"
 
 
 def popular() -> str:
