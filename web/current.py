@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from engine.context import Engine
+from web.limits import Limits
 from web.outages import OutageLog
 from web.preferences import WaitingRoom
 from web.tokens import Authenticator
@@ -23,6 +24,8 @@ class Serving:
     outage_log: OutageLog = field(default_factory=OutageLog)
     authenticator: Authenticator | None = None
     """None: nobody is asked who they are."""
+    limits: Limits | None = None
+    """None: nobody's calls are counted."""
 
 
 def current_engine() -> Engine:
@@ -43,6 +46,11 @@ def current_outage_log() -> OutageLog:
 def current_authenticator() -> Authenticator | None:
     """Who tells callers by their tokens; None with ``AUTH=off``."""
     return _serving().authenticator
+
+
+def current_limits() -> Limits | None:
+    """What counts calls; None when there is no limit."""
+    return _serving().limits
 
 
 def _serving() -> Serving:

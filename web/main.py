@@ -12,6 +12,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
 from web.app import create_app
+from web.limits import limits_from
 from web.tokens import authenticator_from
 
 
@@ -27,7 +28,7 @@ def application_of_this_process() -> APIFlask:
     engine = Engine.connect(settings)
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return create_app(engine, authenticator_from(settings))
+    return create_app(engine, authenticator_from(settings), limits_from(settings, engine.gate))
 
 
 app = application_of_this_process()
