@@ -14,13 +14,14 @@ from web.admin_coupons import admin_coupons
 from web.admin_demo import admin_demo
 from web.admin_products import admin_products
 from web.admin_users import admin_users
-from web.auth import identify_caller, refuse_paths_of_others
+from web.auth import count_call, identify_caller, refuse_paths_of_others
 from web.balance import balance
 from web.console_page import console_page
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
 from web.demo_rush import Demo
 from web.fields import read_path_ids, refuse_oversize
+from web.limits import Limits
 from web.operations import operations
 from web.orders import orders
 from web.popular import popular
@@ -55,9 +56,17 @@ class Application(APIFlask):
     json_provider_class = StrictJSONProvider
 
 
-def create_app(engine: Engine, authenticator: Authenticator | None = None, demo: Demo | None = None) -> APIFlask:
-    """The application of one process, on that process' engine. Without an authenticator everybody may do everything;
-    with a demo, everybody may break things on purpose."""
+def create_app(
+    engine: Engine,
+    authenticator: Authenticator | None = None,
+    limits: Limits | None = None,
+    demo: Demo | None = None,
+) -> APIFlask:
+    """The application of one process, on that process' engine.
+
+    Without an authenticator everybody may do everything, without limits as often as they like; with a demo, everybody
+    may break things on purpose.
+    """
     app = Application(
         "web",
         title="Seonchak",
@@ -77,10 +86,12 @@ def create_app(engine: Engine, authenticator: Authenticator | None = None, demo:
     )
     # A path is served as it is written: no redirect from //healthz to /healthz, which would lose a POST's body.
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = Serving(engine, authenticator=authenticator, demo=demo)
-    for look in (refuse_oversize, identify_caller, read_path_ids, refuse_paths_of_others):  # in this order
+    app.extensions[EXTENSION] = Serving(engine, authenticator=authenticator, limits=limits, demo=demo)
+    for look in (refuse_oversize, identify_caller, count_call, read_path_ids, refuse_paths_of_others):  # in this order
         app.url_value_preprocessor(look)
-    app.spec_processor(partial(documentation.complete, authenticated=authenticator is not None))
+    app.spec_processor(
+        partial(documentation.complete, authenticated=authenticator is not None, limited=limits is not None)
+    )
     register_problems(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

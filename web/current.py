@@ -10,6 +10,7 @@ from engine.context import Engine
 from engine.gate.refusals import add_refusals
 from engine.upkeep.console import Console
 from web.demo_rush import Demo
+from web.limits import Limits
 from web.outages import OutageLog
 from web.preferences import WaitingRoom
 from web.refusal_tally import RefusalTally
@@ -27,6 +28,8 @@ class Serving:
     outage_log: OutageLog = field(default_factory=OutageLog)
     authenticator: Authenticator | None = None
     """None: nobody is asked who they are."""
+    limits: Limits | None = None
+    """None: nobody's calls are counted."""
     demo: Demo | None = None
     console: Console = field(init=False)
     refusals: RefusalTally = field(init=False)
@@ -69,6 +72,11 @@ def current_demo() -> Demo | None:
 def current_refusals() -> RefusalTally:
     """Where the refusals of this process are counted."""
     return _serving().refusals
+
+
+def current_limits() -> Limits | None:
+    """What counts calls; None when there is no limit."""
+    return _serving().limits
 
 
 def _serving() -> Serving:

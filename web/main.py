@@ -13,6 +13,7 @@ from engine.gate.heartbeat import Pulse
 from web.app import create_app
 from web.demo_rush import Demo
 from web.door import Door
+from web.limits import limits_from
 from web.tokens import authenticator_from
 
 
@@ -30,7 +31,8 @@ def door_of_this_process() -> Door:
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
     Finalize(None, pulse.stop, exitpriority=1)
-    return Door(create_app(engine, authenticator_from(settings), Demo.of(settings)))
+    limits = limits_from(settings, engine.gate)
+    return Door(create_app(engine, authenticator_from(settings), limits, Demo.of(settings)))
 
 
 app = door_of_this_process()

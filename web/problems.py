@@ -116,6 +116,14 @@ class Forbidden(Exception):
     """The caller is known, and may not do this."""
 
 
+class TooManyRequests(Exception):
+    """The caller has to wait before the next call."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.retry_after_seconds = -(-milliseconds // 1000)
+        super().__init__(f"{milliseconds} ms to wait")
+
+
 class InvalidRequest(Exception):
     """The request is malformed: ``errors`` says where and why."""
 
@@ -165,6 +173,10 @@ def register_problems(app: APIFlask) -> None:
     def keys_unavailable(error: KeysUnavailable) -> Response:
         current_outage_log().warn("keys", error)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
+
+    @app.errorhandler(TooManyRequests)
+    def too_many_requests(error: TooManyRequests) -> Response:
+        return _problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.errorhandler(WindowReversed)
     def window_reversed(_error: WindowReversed) -> Response:

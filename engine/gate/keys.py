@@ -16,6 +16,7 @@ key                               type    written by                   expiry
 ``sc:{n}:holds``                  zset    reserve_stock                an entry leaves with its hold
 ``sc:{n}:returned:<nonce>``       string  return_stock, rebuild        ``RETURN_MARKER_SECONDS``
 ``sc:{n}:idempotency:<digest>``   string  orders                       ``KEEP_SECONDS``
+``sc:{n}:turns:<who>``            string  take_turn                    with what it says, within ``PERIOD_SECONDS``
 ``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
@@ -97,6 +98,11 @@ def returned(number: int, nonce: str) -> str:
 def idempotency(number: int, digest: str) -> str:
     """String: fingerprint of the body that an idempotency key was first used with."""
     return f"{PREFIX}:{{{number}}}:idempotency:{digest}"
+
+
+def turns(number: int, who: str) -> str:
+    """String: when the last call of ``user:<id>`` or ``address:<address>`` was due at an even pace, in microseconds."""
+    return f"{PREFIX}:{{{number}}}:turns:{who}"
 
 
 def product_list() -> str:
