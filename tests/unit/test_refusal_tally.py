@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
 
 from engine.errors import GateUnavailable
+from engine.outcomes import Refusal, Refused
+from engine.shop import issuance
 from tests.integration.stack_driver import wait_until
+from web.app import create_app
+from web.current import EXTENSION
 from web.refusal_tally import MOST_NAMES, RefusalTally
 
 
@@ -54,3 +61,14 @@ def test_names_are_bounded() -> None:
         tally.count(f"CODE_{number}")
     tally.close()
     assert len(board.seen) == MOST_NAMES
+
+
+def test_the_views_count_what_they_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    monkeypatch.setattr("web.current.add_refusals", lambda _gate, counts: board.tell(counts))
+    sold_out = Refused(Refusal.COUPON_CLOSED, {"reason": "SOLD_OUT"})
+    monkeypatch.setattr(issuance, "issue_coupon", lambda *_, **__: sold_out)
+    app = create_app(SimpleNamespace(ledger=None, gate=None))  # type: ignore[arg-type]
+    assert app.test_client().post("/api/v1/coupons/7/issue", json={"userId": 1}).status_code == 409
+    app.extensions[EXTENSION].refusals.close()
+    assert board.seen == {"COUPON_CLOSED:SOLD_OUT": 1}
