@@ -51,8 +51,8 @@ order-rush: $(VENV)/development ## sell one hot product to a crowd and prove the
 mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDERS= USERS= UNITS= CHAOS=)
 	@exec $(PYTHON) -m loadtests.shop_run mixed
 
-benchmark: $(VENV)/development ## measure, as ratios in one run
-	@exec $(PYTHON) -m loadtests.benchmark
+benchmark: $(VENV)/development ## measure, as ratios in one run (ARGS="--only issue,poll --quick --strict --publish")
+	@exec $(PYTHON) -m loadtests.benchmark $(ARGS)
 
 lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in anew
 	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt
