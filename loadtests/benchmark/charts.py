@@ -30,6 +30,9 @@ DARK_PALETTE = """
 """
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 SCRIPTS = ("script", "{http://www.w3.org/2000/svg}script")
+TEXTS = ("text", "{http://www.w3.org/2000/svg}text")
+VALUE_GAP = 7
+VALUE_WIDTH = 140
 
 
 def routes_chart(rows: Sequence[Row]) -> str:
@@ -41,10 +44,11 @@ def routes_chart(rows: Sequence[Row]) -> str:
 
 
 def latency_chart(rows: Sequence[Row]) -> str:
-    """p99 in milliseconds, on a logarithmic scale: the slowest is a hundred times slower than the fastest."""
-    chart = _bars(len(rows), lambda value: f"{wording.number(value)} ms", logarithmic=True)
-    chart.x_labels = [row.title for row in reversed(rows)]
-    chart.add("p99", [_bar(max(median(row.p99_ms), 0.01), _colour_of(row)) for row in reversed(rows)])
+    """p99 in milliseconds. Without the lock: beside it nobody else's bar could be told from none."""
+    shown = [row for row in rows if row.key != "lock"]
+    chart = _bars(len(shown), lambda value: f"{wording.number(value)} ms")
+    chart.x_labels = [row.title for row in reversed(shown)]
+    chart.add("p99", [_bar(median(row.p99_ms), _colour_of(row)) for row in reversed(shown)])
     return _svg(chart)
 
 
@@ -88,7 +92,7 @@ def arrivals_chart(arrivals: Sequence[Arrivals]) -> str:
 def picture(results: Results) -> str:
     """The chart of routes as a file of its own, which knows light and dark by itself."""
     style = (
-        f"<style>svg {{{PALETTE} font-family: {FONT}; background: var(--paper) }} "
+        f"<style>svg {{{PALETTE} font-family: {FONT}; background: var(--paper) !important }} "
         f"@media (prefers-color-scheme: dark) {{ svg {{{DARK_PALETTE}}} }}</style>"
     )
     drawn = routes_chart(results.rows)
@@ -103,7 +107,7 @@ def _bars(
         background="transparent",
         plot_background="transparent",
         foreground="var(--faint)",
-        foreground_strong="var(--ink)",
+        foreground_strong="var(--faint)",
         foreground_subtle="var(--line)",
         guide_stroke_color="var(--line)",
         major_guide_stroke_color="var(--line)",
@@ -133,10 +137,10 @@ def _bars(
         rounded_bars=2,
         spacing=10,
         margin=8,
+        margin_right=VALUE_WIDTH,
         truncate_label=-1,
         show_x_guides=False,
         show_y_guides=True,
-        y_labels_major_count=3,
         **more,
     )
 
@@ -151,7 +155,17 @@ def _colour_of(row: Row) -> str:
 
 def _svg(chart: Any) -> str:
     chart.add_xml_filter(_without_scripts)
+    chart.add_xml_filter(_with_values_beside_bars)
     return str(chart.render(is_unicode=True))
+
+
+def _with_values_beside_bars(root: Element) -> Element:
+    """pygal centres a value on its bar's end, where neither the bar's colour nor the paper's lets one read it."""
+    for text in root.iter():
+        if text.tag in TEXTS and text.get("class") == "value":
+            text.set("style", "text-anchor: start")
+            text.set("x", f"{float(text.get('x', 0)) + VALUE_GAP:.1f}")
+    return root
 
 
 def _without_scripts(root: Element) -> Element:
