@@ -7,6 +7,7 @@ could be measured. Reports go to REPORTS (default ``reports``).
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -43,8 +44,8 @@ from ops.processes import PROJECT_ROOT
 
 PUBLISHED_PAGE = PROJECT_ROOT / "docs" / "benchmark.md"
 PUBLISHED_PICTURE = PROJECT_ROOT / "docs" / "images" / "benchmark.svg"
-QUICK_DECISIONS = decisions.Sizes(decisions=2_000, many_winners=20_000, issued=5_000, refused=10_000)
-QUICK_DRAIN = draining.Sizes(outcomes=5_000, jobs=100, orders=1_000, single_orders=50)
+QUICK_DECISIONS = decisions.Sizes(decisions=960, many_winners=10_000, issued=2_000, refused=4_000)
+QUICK_DRAIN = draining.Sizes(outcomes=2_000, jobs=50, orders=400, single_orders=40)
 
 Tell = Callable[[str], None]
 
@@ -63,6 +64,7 @@ COULD_NOT_MEASURE = (
 def main(arguments: Sequence[str]) -> int:
     """One run; the exit code."""
     signal.signal(signal.SIGTERM, _leave)
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     try:
         options = read_options(arguments)
         results = measure(options, lambda line: print(line, flush=True))

@@ -47,7 +47,7 @@ _COUNT_WINNERS = text("UPDATE coupons SET issued = :winners WHERE id = :coupon_i
 class Sizes:
     """How much is done for each figure."""
 
-    decisions: int = 20_000
+    decisions: int = 9_600
     many_winners: int = 1_000_000
     issued: int = 50_000
     refused: int = 100_000

@@ -151,6 +151,11 @@ class RunningSenders:
         self._folder = folder
         self._processes = processes
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that send."""
+        return [process.pid for process in self._processes]
+
     def begin(self) -> None:
         """Wait until all are ready, then let them begin at one moment. Raises GeneratorFailed."""
         for process in self._processes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -268,6 +270,24 @@ def test_open_arrivals_that_have_to_wait_for_a_connection_are_seen_to_wait(
     assert volley.load.answered == volley.sent
     assert volley.load.longest_ms > 200
     assert volley.good_in_time < volley.sent
+
+
+def test_arrivals_that_a_sender_slept_through_have_waited_since_they_were_due(
+    tmp_path: Path, serve: Callable[[Answering], SmallServer]
+) -> None:
+    server = serve(lambda _, __: (202, {}, b"{}"))
+    sending = Sending(server.port, post_counting("/", "userId"), 1.5, 200, rate=200.0)
+    with Senders(tmp_path).sending(sending) as running:
+        while not server.bodies:
+            time.sleep(0.01)
+        for pid in running.pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.5)  # what is measured: how long they sleep
+        for pid in running.pids:
+            os.kill(pid, signal.SIGCONT)
+        volley = running.volley()
+    assert volley.load.answered == volley.sent
+    assert volley.load.longest_ms > 350
 
 
 def test_a_server_that_hangs_up_breaks_what_was_on_its_way(
