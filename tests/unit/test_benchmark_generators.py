@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,11 @@ class SmallServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answering = answering
         self.bodies: list[Any] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Senders that leave at the end of their time are no news; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def port(self) -> int:
@@ -299,7 +305,6 @@ def test_a_server_that_hangs_up_breaks_what_was_on_its_way(
         return 202, {}, b"{}"
 
     server = serve(hang_up)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
     volley = Senders(tmp_path).send(Sending(server.port, post_counting("/", "userId"), 1.0, 50, rate=100.0))
     assert volley.load.broken > 0
     assert volley.load.answered + volley.load.broken + volley.load.unanswered == volley.sent
