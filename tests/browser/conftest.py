@@ -1,4 +1,8 @@
-"""One demo and one browser for all tests of this folder; each test has a page, and a profile, of its own."""
+"""One demo and one browser for all tests of this folder; each test has a page, and a profile, of its own.
+
+The browser ends with the folder, not with the run: while Playwright is at work its thread counts as one with a running
+event loop, in which no later test could start one of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,14 @@ from tests.browser.demo_shop import PATIENCE_MS, chromium, console_of, open_demo
 from tests.e2e.whole_stack import Shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium; the stack is not started for nothing when it is missing."""
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(browser: Browser) -> Iterator[Shop]:
     """The demo."""
     shop = open_demo_shop()
