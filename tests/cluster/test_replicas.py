@@ -6,10 +6,7 @@ names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -18,30 +15,11 @@ from engine.errors import GateUnavailable
 from engine.flow.requests import request_state
 from engine.shop import issuance
 from engine.upkeep.guard import Verdict, watch_lanes
-from tests.cluster.members import PASSWORD, Member, data_servers
+from tests.cluster.members import Member
+from tests.cluster.scenarios import url_of
 from tests.conftest import EngineMaker
 from tests.integration.offers import offer, win, win_all
 from tests.integration.shop import add_product, order
-
-
-def url(server: Member) -> str:
-    return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}/0"
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[list[Member]]:
-    with data_servers(tmp_path, ("old", "new")) as (old, new):
-        new.run("REPLICAOF", "127.0.0.1", old.port)
-        new.await_link()
-        yield [old, new]
-
-
-@pytest.fixture
-def misled(servers: list[Member], make_engine: EngineMaker, redis_url: str) -> Engine:
-    """An engine whose connections lead to the old primary, for ever."""
-    engine = make_engine(redis_url=url(servers[0]), queue_redis_url=redis_url)
-    watch_lanes(engine)
-    return engine
 
 
 def hand_over(misled: Engine, servers: list[Member], make_engine: EngineMaker) -> Engine:
@@ -51,7 +29,7 @@ def hand_over(misled: Engine, servers: list[Member], make_engine: EngineMaker) -
     new.run("REPLICAOF", "NO", "ONE")
     old.run("REPLICAOF", "127.0.0.1", new.port)
     old.await_link()
-    engine = make_engine(redis_url=url(new), queue_redis_url=misled.settings.queue_redis_url)
+    engine = make_engine(redis_url=url_of(new), queue_redis_url=misled.settings.queue_redis_url)
     assert watch_lanes(engine) == {0: Verdict.APPROVE}
     old.await_all_of(new)
     return engine

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,6 +38,20 @@ def authority(tmp_path: Path) -> Authority:
 def stranger(tmp_path: Path) -> Authority:
     """Whom nobody's certificate is from."""
     return Authority.in_folder(tmp_path, "stranger")
+
+
+def tls_fronts(authority: Authority) -> tuple[list[TlsPort], Callable[[int], AbstractContextManager[int]]]:
+    """What puts a TLS port before a server's, and those that it has put."""
+    context = authority.server_context("127.0.0.1")
+    ports: list[TlsPort] = []
+
+    @contextmanager
+    def front(target: int) -> Iterator[int]:
+        with tls_port(target, context) as port:
+            ports.append(port)
+            yield port.port
+
+    return ports, front
 
 
 def assert_sells(engine: Engine) -> None:
@@ -89,15 +103,7 @@ def test_one_server_is_reached_by_tls_and_only_if_it_is_the_right_one(
 def test_sentinels_and_the_servers_they_name_are_reached_by_tls_and_a_failover_is_followed(
     tmp_path: Path, authority: Authority, stranger: Authority, make_engine: EngineMaker
 ) -> None:
-    context = authority.server_context("127.0.0.1")
-    ports: list[TlsPort] = []
-
-    @contextmanager
-    def front(target: int) -> Iterator[int]:
-        with tls_port(target, context) as port:
-            ports.append(port)
-            yield port.port
-
+    ports, front = tls_fronts(authority)
     with sentinel_topology(tmp_path, front) as topology:
         doors = [front(sentinel.port) for sentinel in topology.sentinels]
         with doors[0] as first, doors[1] as second, doors[2] as third:
@@ -118,15 +124,7 @@ def test_sentinels_and_the_servers_they_name_are_reached_by_tls_and_a_failover_i
 def test_nodes_of_a_cluster_are_reached_by_tls_and_a_failover_is_followed(
     tmp_path: Path, authority: Authority, stranger: Authority, make_engine: EngineMaker, redis_url: str
 ) -> None:
-    context = authority.server_context("127.0.0.1")
-    ports: list[TlsPort] = []
-
-    @contextmanager
-    def front(target: int) -> Iterator[int]:
-        with tls_port(target, context) as port:
-            ports.append(port)
-            yield port.port
-
+    ports, front = tls_fronts(authority)
     with cluster_topology(tmp_path, front) as topology:
         url = f"{topology.url.replace('redis+', 'rediss+', 1)}?{authority.query}"
         engine = make_engine(lanes=LANES, redis_url=url, queue_redis_url=redis_url)

@@ -5,9 +5,6 @@ Sentinel lets an old primary go on for eight seconds after ``SENTINEL FAILOVER``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from engine.context import Engine
@@ -15,27 +12,11 @@ from engine.errors import GateUnavailable
 from engine.flow.requests import request_state
 from engine.outcomes import RequestStatus
 from engine.upkeep.guard import Verdict, watch_lanes
-from tests.cluster.members import Member, data_servers
+from tests.cluster.members import Member
 from tests.cluster.scenarios import url_of
 from tests.conftest import EngineMaker
 from tests.integration.offers import assert_recorded_once, offer, quarantined, state, win, win_all
 from tests.integration.shop import drain_all
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[list[Member]]:
-    with data_servers(tmp_path, ("old", "new")) as (old, new):
-        new.run("REPLICAOF", "127.0.0.1", old.port)
-        new.await_link()
-        yield [old, new]
-
-
-@pytest.fixture
-def misled(servers: list[Member], make_engine: EngineMaker, redis_url: str) -> Engine:
-    """An engine that is connected to the old primary, for ever."""
-    engine = make_engine(redis_url=url_of(servers[0]), queue_redis_url=redis_url)
-    watch_lanes(engine)
-    return engine
 
 
 def take_over(misled: Engine, servers: list[Member], make_engine: EngineMaker) -> Engine:

@@ -72,7 +72,8 @@ def everything(engine: Engine) -> dict[str, Any]:
 
 def recorded(engine: Engine) -> dict[int, Progress]:
     with engine.ledger.read() as connection:
-        return progress.progress_of_lanes(connection)
+        found = {lane: progress.progress_of_lane(connection, lane) for lane in range(engine.gate.lanes)}
+    return {lane: each for lane, each in found.items() if each is not None}
 
 
 def rush(engine: Engine) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from functools import cache
@@ -12,6 +13,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from engine.token_keys import key_of_secret
+from web.key_sources import FixedKeys
+from web.tokens import Authenticator
 
 SECRET = "the-first-secret-which-is-long-enough-for-every-algorithm-there-is"
 OTHER_SECRET = "the-other-secret-which-is-long-enough-for-every-algorithm-there-is"
@@ -76,3 +81,15 @@ def forged(header: Any, claims: Any, signature: bytes = b"") -> str:
 
 def good_claims(sub: str = "7", **claims: Any) -> dict[str, Any]:
     return {"sub": sub, "exp": int(time.time()) + 600, **claims}
+
+
+def sign(claims: Any, header: Any = None, secret: str = SECRET) -> str:
+    """A token whose signature is right, whatever its parts are."""
+    unsigned = forged(header or {"alg": "HS256", "typ": "JWT"}, claims).rpartition(".")[0]
+    mac = hmac.digest(secret.encode(), unsigned.encode(), "sha256")
+    return f"{unsigned}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def with_secrets(*secrets: str, **options: Any) -> Authenticator:
+    """Who believes tokens that are signed with one of these."""
+    return Authenticator(FixedKeys([key_of_secret(secret) for secret in secrets or (SECRET,)]), **options)
