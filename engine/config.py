@@ -17,6 +17,7 @@ QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DATA_PLATFORM_SCHEMES = ("http", "https")
 KEY_SET_SCHEMES = ("http", "https")
+MOST_CALLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Settings:
     jwt_audience: str = ""
     jwt_issuer: str = ""
     """What tokens have to be for and from; empty: not looked at."""
+    limit_per_user: int = 0
+    limit_per_address: int = 0
+    """Calls per minute, as many of them at once as one likes; 0: as many as one likes."""
+    proxies: int = 0
+    """How many proxies of ours stand in front: so many entries at the end of X-Forwarded-For are to be believed."""
     backlog_limit: int = 200_000
     """Outbox entries per lane above which the gate answers BUSY; bounds Redis' memory while Postgres is away."""
     gate_timeout_seconds: float = 0.5
@@ -50,6 +56,10 @@ class Settings:
     """Where order events are POSTed. Empty: nobody is told, deliveries wait in the ledger until there is an address."""
     data_platform_secret: str = field(default="", repr=False)
     """What deliveries are signed with; has to be there when the address is."""
+    demo: bool = False
+    """Whether this is a shop to play with: then the console lets crowds loose and breaks things."""
+    data_dir: str = ""
+    """Where whoever started this process keeps the running stack's data, if they said so."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -69,10 +79,15 @@ class Settings:
             jwt_key_set=reader.text("JWT_JWKS", ""),
             jwt_audience=reader.text("JWT_AUDIENCE", ""),
             jwt_issuer=reader.text("JWT_ISSUER", ""),
+            limit_per_user=reader.integer("LIMIT_PER_USER", _default_limit_per_user(reader), 0, MOST_CALLS),
+            limit_per_address=reader.integer("LIMIT_PER_ADDRESS", cls.limit_per_address, 0, MOST_CALLS),
+            proxies=reader.integer("PROXIES", cls.proxies, 0, 10),
             backlog_limit=reader.integer("BACKLOG_LIMIT", cls.backlog_limit, 1, 100_000_000),
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
             data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
+            demo=reader.text("DEMO_DATA", "0") == "1",
+            data_dir=reader.text("DATA_DIR", ""),
         )
         if settings.data_platform_url and not settings.data_platform_secret:
             reader.problems.append("DATA_PLATFORM_SECRET is not set: what goes to DATA_PLATFORM_URL is signed with it")
@@ -80,6 +95,8 @@ class Settings:
             reader.problems.append(
                 f"HOST={settings.host}: AUTH=off is refused unless HOST is a loopback address (127.0.0.1, ::1)"
             )
+        if settings.auth == "off" and settings.limit_per_user:
+            reader.problems.append("LIMIT_PER_USER: with AUTH=off nobody is asked who they are; it needs AUTH=jwt")
         if settings.auth == "jwt":
             reader.problems += _key_problems(settings)
         if reader.problems:
@@ -100,6 +117,11 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _default_limit_per_user(reader: _Reader) -> int:
+    """Where callers are told apart, each gets ten a second: a person needs one, a broken loop takes thousands."""
+    return 600 if reader.text("AUTH", "off") == "jwt" else 0
 
 
 def _key_problems(settings: Settings) -> list[str]:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
+from engine.gate import heartbeat
 from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
@@ -46,6 +47,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    pulse = heartbeat.Pulse(engine.gate, "scheduler").start()
     try:
         while not stopped.is_set():
             _stand_by_and_run(engine, stopped)
@@ -54,6 +56,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        pulse.stop()
         engine.close()
     return 0
 

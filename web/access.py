@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 API = "/api/v1"
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/static/<path:filename>"})
+"""The console's page and what it is made of, too: what it shows, it has to ask for with a token."""
 OPEN_READS = frozenset({f"{API}/products", f"{API}/products/popular"})
 _READING = frozenset({"GET", "HEAD"})
 

@@ -7,8 +7,9 @@ from typing import Any
 from flask import g, request
 
 from web.access import API, Access, access_to
-from web.current import current_authenticator
-from web.problems import Forbidden, NotAuthenticated
+from web.current import current_authenticator, current_limits
+from web.limits import is_limited
+from web.problems import Forbidden, NotAuthenticated, TooManyRequests
 from web.tokens import ANYBODY, Caller, Unauthenticated
 
 
@@ -31,6 +32,17 @@ def identify_caller(_endpoint: str | None, _variables: dict[str, Any] | None) ->
     if access is Access.ADMIN and not caller.is_admin:
         raise Forbidden
     g.caller = caller
+
+
+def count_call(_endpoint: str | None, _variables: dict[str, Any] | None) -> None:
+    """Count the call against its caller's limits, before it costs anything. Raises TooManyRequests."""
+    limits = current_limits()
+    rule = request.url_rule
+    if limits is None or rule is None or not is_limited(rule.rule, request.method):
+        return
+    milliseconds = limits.milliseconds_to_wait(current_caller(), request.environ)
+    if milliseconds:
+        raise TooManyRequests(milliseconds)
 
 
 def refuse_paths_of_others(_endpoint: str | None, variables: dict[str, Any] | None) -> None:

@@ -19,6 +19,7 @@ from web.access import Access, access_to
 from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
 from web.ids import MAX_SAFE_INTEGER
 from web.languages import LANGUAGES
+from web.limits import is_limited
 from web.pages import DEFAULT_LIMIT, MOST_PER_PAGE
 from web.preferences import LONGEST_WAIT_SECONDS
 from web.problems import (
@@ -28,6 +29,7 @@ from web.problems import (
     PROBLEM_MEDIA_TYPE,
     PROBLEMS,
     TEMPORARY_ERROR,
+    TOO_MANY_REQUESTS,
     UNAUTHENTICATED,
     Problem,
 )
@@ -115,10 +117,11 @@ def reads(*names: str) -> dict[str, Any]:
     return {READ_PARAMETERS: names}
 
 
-def complete(spec: dict[str, Any] | str, *, authenticated: bool = False) -> dict[str, Any]:
+def complete(spec: dict[str, Any] | str, *, authenticated: bool = False, limited: bool = False) -> dict[str, Any]:
     """The document as it is served; APIFlask gives it to us as a dict, as long as the format is JSON.
 
-    ``authenticated``: callers have to say who they are. Where they do not, the document says nothing of tokens.
+    ``authenticated``: callers have to say who they are; ``limited``: their calls are counted. Where that is not so, the
+    document does not speak of it.
     """
     if isinstance(spec, str):
         raise TypeError("SPEC_FORMAT must be json")
@@ -137,6 +140,8 @@ def complete(spec: dict[str, Any] | str, *, authenticated: bool = False) -> dict
         _complete_parameters(operation)
         if authenticated:
             _complete_security(operation, path, method)
+        if limited and is_limited(path, method):
+            _add_problem(operation["responses"], 429, TOO_MANY_REQUESTS)
         _complete_problems(operation)
         for schema in _response_schemas(operation):
             schemas.update(schema.pop("$defs", {}))

@@ -9,8 +9,11 @@ from multiprocessing.util import Finalize
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
+from engine.gate.heartbeat import Pulse
 from web.app import create_app
+from web.demo_rush import Demo
 from web.door import Door
+from web.limits import limits_from
 from web.tokens import authenticator_from
 
 
@@ -24,9 +27,12 @@ def door_of_this_process() -> Door:
         print(error, file=sys.stderr)
         sys.exit(2)
     engine = Engine.connect(settings)
+    pulse = Pulse(engine.gate, "web").start()
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return Door(create_app(engine, authenticator_from(settings)))
+    Finalize(None, pulse.stop, exitpriority=1)
+    limits = limits_from(settings, engine.gate)
+    return Door(create_app(engine, authenticator_from(settings), limits, Demo.of(settings)))
 
 
 app = door_of_this_process()

@@ -1,4 +1,4 @@
-"""What operators and developers look at: health, readiness, the documentation, the front page."""
+"""What operators and developers look at: health, readiness, the documentation."""
 
 from __future__ import annotations
 
@@ -71,9 +71,3 @@ def _missing_keys() -> dict[str, str]:
 def docs() -> tuple[str, dict[str, str]]:
     spec = cast(dict[str, Any], cast(APIFlask, current_app).spec)
     return render_template("docs.html", spec=spec, problems=PROBLEMS, sentences=SENTENCES), _PAGE_HEADERS
-
-
-@operations.get("/")
-@operations.doc(hide=True)
-def front_page() -> tuple[str, dict[str, str]]:
-    return render_template("front_page.html"), _PAGE_HEADERS

@@ -22,7 +22,7 @@ from engine.outcomes import Refusal, Refused
 from engine.shop.coupon_offers import WindowReversed
 from web.answers import current_language, in_words
 from web.bounds import MOST_HEADER_CHARACTERS, MOST_URL_CHARACTERS
-from web.current import current_outage_log
+from web.current import current_outage_log, current_refusals
 from web.key_sources import KeysUnavailable
 from web.languages import SENTENCES, Language
 
@@ -116,6 +116,14 @@ class Forbidden(Exception):
     """The caller is known, and may not do this."""
 
 
+class TooManyRequests(Exception):
+    """The caller has to wait before the next call."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.retry_after_seconds = -(-milliseconds // 1000)
+        super().__init__(f"{milliseconds} ms to wait")
+
+
 class InvalidRequest(Exception):
     """The request is malformed: ``errors`` says where and why."""
 
@@ -127,6 +135,7 @@ class InvalidRequest(Exception):
 
 def refused(refusal: Refused) -> Response:
     """The answer to a request that the engine refused."""
+    current_refusals().count(refusal.code.value, refusal.detail)
     return _problem(refusal.code.value, members=refusal.detail)
 
 
@@ -165,6 +174,10 @@ def register_problems(app: APIFlask) -> None:
         current_outage_log().warn("keys", error)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
 
+    @app.errorhandler(TooManyRequests)
+    def too_many_requests(error: TooManyRequests) -> Response:
+        return _problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(error.retry_after_seconds)})
+
     @app.errorhandler(WindowReversed)
     def window_reversed(_error: WindowReversed) -> Response:
         return _problem(INVALID_REQUEST, members={"errors": [{"field": "endsAt", "reason": "must be after startsAt"}]})
@@ -172,11 +185,13 @@ def register_problems(app: APIFlask) -> None:
     @app.errorhandler(GateUnavailable)
     def gate_unavailable(error: GateUnavailable) -> Response:
         current_outage_log().warn("gate", error)
+        current_refusals().count(BUSY)
         return _problem(BUSY, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.errorhandler(LedgerUnavailable)
     def ledger_unavailable(error: LedgerUnavailable) -> Response:
         current_outage_log().warn("ledger", error)
+        current_refusals().count(TEMPORARY_ERROR)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.error_processor

@@ -58,6 +58,7 @@ class ShortWay:
         self._engine = engine = serving.engine
         self._crowd = Crowd(engine, self._deliver)
         self._outage_log = serving.outage_log
+        self._refusals = serving.refusals
         self._authenticator = serving.authenticator
         self._shared = {
             "/api/v1/products": self._one_for_all(lambda: product_offers.list_products(engine), products_shown),
@@ -201,9 +202,11 @@ class ShortWay:
 
     def _refused(self, asked: Asked, outcome: Refused | EngineError) -> Answered:
         if isinstance(outcome, Refused):
+            self._refusals.count(outcome.code.value, outcome.detail)
             return problem_answer(outcome.code.value, asked.language, outcome.detail)
         if isinstance(outcome, GateUnavailable):
             self._outage_log.warn("gate", outcome)
+            self._refusals.count(BUSY)
             return problem_answer(BUSY, asked.language)
         if isinstance(outcome, LedgerUnavailable):
             self._outage_log.warn("ledger", outcome)

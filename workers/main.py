@@ -21,6 +21,7 @@ from engine.config import Settings
 from engine.errors import InvalidSettings
 from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
+from engine.gate.heartbeat import Pulse
 from workers import process
 
 QUEUES = (DRAIN_QUEUE, FOLLOWUPS_QUEUE)
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    pulse = Pulse(process.engine_of_this_process().gate, arguments[0]).start()
     while not process.is_stopping():
         try:
             _work(arguments[0], settings.queue_redis_url)
@@ -64,6 +66,7 @@ def main(arguments: list[str]) -> int:
         except redis.RedisError as error:
             logger.warning("the queue does not answer: %s", error)
         process.wait_for_stop(AGAIN_SECONDS)
+    pulse.stop()
     process.engine_of_this_process().close()
     return 0
 

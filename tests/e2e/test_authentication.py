@@ -14,13 +14,14 @@ from ops.token import secret_path
 from tests.e2e.whole_stack import Shop, assert_problem, open_shop
 
 UNAUTHENTICATED = (401, "UNAUTHENTICATED", "인증이 필요합니다")
+LIMIT = 40
 FORBIDDEN = (403, "FORBIDDEN", "권한이 없습니다")
 
 
 @pytest.fixture(scope="module")
 def guarded_shop() -> Iterator[Shop]:
     """A shop that asks who calls; its own client is an administrator."""
-    shop = open_shop(AUTH="jwt")
+    shop = open_shop(AUTH="jwt", LIMIT_PER_USER=str(LIMIT))
     shop.client.headers["Authorization"] = bearer(shop, 1, "--admin")
     yield shop
     shop.close()
@@ -96,6 +97,21 @@ def test_without_a_token_there_is_the_shop_window_and_nothing_else(guarded_shop:
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         forged = nobody.get("/users/1/balance", headers={"Authorization": "Bearer a.b.c"})
         assert_problem(forged, *UNAUTHENTICATED)
+
+
+def test_one_users_calls_are_limited_in_all_processes_together_and_only_theirs(guarded_shop: Shop) -> None:
+    shop = guarded_shop
+    me, other = shop.add_user(), shop.add_user()
+    with client_of(shop, me) as mine, client_of(shop, other) as theirs:
+        granted = 0
+        while (answer := mine.get(f"/users/{me}/balance")).status_code == 200:
+            granted += 1
+            assert granted <= 2 * LIMIT
+        assert granted >= LIMIT
+        assert_problem(answer, 429, "TOO_MANY_REQUESTS", "요청이 너무 많습니다")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert theirs.get(f"/users/{other}/balance").status_code == 200
+        assert shop.client.get(f"/users/{me}/balance").status_code == 200  # an administrator
 
 
 def test_neither_the_secret_nor_a_token_is_ever_printed(guarded_shop: Shop) -> None:

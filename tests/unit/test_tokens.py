@@ -193,36 +193,35 @@ def test_no_token_may_choose_how_it_is_verified() -> None:
     assert isinstance(with_secrets().caller_of(bearer(key=public, algorithm="RS256")), Unauthenticated)
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        "",
-        "x",
-        "..",
-        "a.b",
-        "a.b.c.d",
-        "선.착.순",
-        "é.é.é",
-        "\x00",
-        "a" * LONGEST_HEADER,
-        f"{token()} x",
-        f"{token()},Bearer {token()}",
-        f"{token()}x",
-        token()[:-2],
-        forged({}, {}),
-        forged([], []),
-        forged({"alg": ["HS256"]}, good_claims()),
-        forged({"alg": "HS256", "crit": ["x"], "x": 1}, good_claims()),
-        forged({"alg": "HS256", "kid": {"a": 1}}, good_claims()),
-        forged({"alg": "HS256"}, "[" * 1000),
-        "eyJhbGciOiJIUzI1NiJ9." + "W1tb" * 1500 + ".x",
-    ],
-    ids=lambda sent: str(len(sent)),  # what is in them depends on the time, and every process must find the same tests
-)
-def test_whatever_a_stranger_makes_up_is_malformed_and_crashes_nothing(sent: str) -> None:
+MADE_UP = [
+    "",
+    "x",
+    "..",
+    "a.b",
+    "a.b.c.d",
+    "선.착.순",
+    "é.é.é",
+    "\x00",
+    "a" * LONGEST_HEADER,
+    f"{token()} x",
+    f"{token()},Bearer {token()}",
+    f"{token()}x",
+    token()[:-2],
+    forged({}, {}),
+    forged([], []),
+    forged({"alg": ["HS256"]}, good_claims()),
+    forged({"alg": "HS256", "crit": ["x"], "x": 1}, good_claims()),
+    forged({"alg": "HS256", "kid": {"a": 1}}, good_claims()),
+    forged({"alg": "HS256"}, "[" * 1000),
+    "eyJhbGciOiJIUzI1NiJ9." + "W1tb" * 1500 + ".x",
+]
+
+
+def test_whatever_a_stranger_makes_up_is_malformed_and_crashes_nothing() -> None:
     keys = KeySet(keys_in_set({"keys": [public_jwk(rsa_key())]}))
-    for authenticator in (with_secrets(), Authenticator(keys)):
-        assert reason(authenticator.caller_of(f"Bearer {sent}")) is not None
+    for sent in MADE_UP:
+        for authenticator in (with_secrets(), Authenticator(keys)):
+            assert reason(authenticator.caller_of(f"Bearer {sent}")) is not None, sent
 
 
 def test_one_changed_character_anywhere_makes_a_token_bad() -> None:
