@@ -30,6 +30,7 @@ TOGETHER: Sequence[tuple[Sequence[Point], int]] = (
     (SCHEDULER_POINTS, 2),
 )
 """How many points of a kind one round injects: of each kind of process, some are left to go on."""
+BETWEEN_LANES = "order.between_lanes"
 MEANWHILE = (Machine.forget_everything, None, Machine.restart_redis, None)
 """What happens while processes sleep, in turn."""
 ROUNDS_PER_INJECTION = 3
@@ -41,9 +42,10 @@ SOAK_SLEEP_PROBABILITY = 0.35
 class PointPlans:
     """Rounds until every point has done ``action`` so many times; :meth:`note` has to be told of each round."""
 
-    def __init__(self, action: str, times: int) -> None:
+    def __init__(self, action: str, times: int, lanes: int) -> None:
         self._action = action
-        self.missing = Counter({point.name: times for point in POINTS})
+        unreachable = (BETWEEN_LANES,) if lanes == 1 else ()
+        self.missing = Counter({point.name: times for point in POINTS if point.name not in unreachable})
         self._most_rounds = ROUNDS_PER_INJECTION * times * max(len(points) // count for points, count in TOGETHER)
 
     def __iter__(self) -> Iterator[Plan]:

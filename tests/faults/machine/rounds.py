@@ -12,7 +12,7 @@ from tests.faults.machine.machine import Machine
 from tests.faults.machine.outcomes import Round
 from tests.faults.machine.process import SLEEP_SECONDS
 
-TAKING_PATIENCE_SECONDS = 8.0
+TAKING_PATIENCE_SECONDS = 10.0
 """A point that nobody reaches by then is left to a later round."""
 PROVOCATION_PAUSE_SECONDS = 2.5
 CALM_SECONDS = 0.5

@@ -107,7 +107,7 @@ def faults(run: Run, *, kills: int, sleeps: int) -> None:
     """Every point so often, every disturbance once, then the reopening."""
     try:
         for action, times in ((KILL, kills), (SLEEP, sleeps)):
-            plans = PointPlans(action, times)
+            plans = PointPlans(action, times, run.machine.stack.engine.gate.lanes)
             for plan in plans:
                 plans.note(run.go(plan))
             run.complaints += [
