@@ -87,4 +87,9 @@ def random_plan(machine: Machine, chance: random.Random) -> Plan:
     disturbances: tuple[Disturbance, ...] = ()
     if not injections or chance.random() < SOAK_DISTURBANCE_PROBABILITY:
         disturbances = (chance.choice(possible_disturbances(machine)),)
-    return Plan(tuple(injections), disturbances, chance.choice(MEANWHILE), together=chance.random() < 0.5)
+    meanwhile = chance.choice(MEANWHILE)
+    if any(each.takes_store_away for each in disturbances):
+        # Nothing that the machine would have to do to that store to make somebody come by.
+        injections = [each for each in injections if each.point.process != "scheduler"]
+        meanwhile = None
+    return Plan(tuple(injections), disturbances, meanwhile, together=chance.random() < 0.5)

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
 from engine.errors import EngineError
 from tests.faults.machine.faults import KILL, SLEEP, Disturbance, Point
 from tests.faults.machine.machine import Machine
@@ -101,5 +104,5 @@ def _try(act: Callable[[Machine], None], machine: Machine) -> None:
     """A provocation that does not get through now is repeated later."""
     try:
         act(machine)
-    except EngineError:
+    except (EngineError, RedisError, SQLAlchemyError):
         return
