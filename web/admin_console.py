@@ -9,7 +9,7 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
-from engine.flow.followups import requeue_parked
+from engine.flow import followups
 from engine.upkeep.console import Look
 from web.answers import answer
 from web.current import current_console, current_demo, current_engine
@@ -126,7 +126,7 @@ def show_console() -> Response:
     responses=answers({200: Success("They are due now, with all their attempts.", Requeued)}, TEMPORARY_ERROR),
 )
 def requeue_followups() -> Response:
-    return answer({"requeued": requeue_parked(current_engine())})
+    return answer({"requeued": followups.requeue_parked(current_engine())})
 
 
 def _shown(look: Look) -> dict[str, Any]:

@@ -27,8 +27,16 @@ console_page = APIBlueprint("console_page", __name__)
 @console_page.get("/")
 @console_page.doc(hide=True)
 def page() -> tuple[str, dict[str, str]]:
-    language = request.accept_languages.best_match(LANGUAGES, LANGUAGES[0])
-    return render_template("console.html", language=language), _HEADERS
+    return render_template("console.html", language=_language()), _HEADERS
+
+
+def _language() -> str:
+    """The first of the reader's languages that is one of ours, whatever the country.
+
+    Not ``best_match``: it takes a ``ko;q=0.5`` for a better match than an ``en-US`` before it.
+    """
+    wanted = (tag.partition("-")[0].lower() for tag in request.accept_languages.values())
+    return next((language for language in wanted if language in LANGUAGES), LANGUAGES[0])
 
 
 @console_page.get("/static/<path:filename>")

@@ -24,7 +24,8 @@ FAULT_PROGRAM = "ops.demo_fault"
 RUSH_FILE = "demo-rush.json"
 """In DATA_DIR: what the crowd's program tells of itself; a file, because Redis may be made to forget meanwhile."""
 FAULT_SECONDS = 10.0
-SILENT_SECONDS = 5.0
+SILENT_SECONDS = 15.0
+"""A crowd that was not heard for so long broke down; a program needs a while to start on a busy machine."""
 FINAL_PHASES = ("done", "failed")
 
 Fault = Literal["kill_worker", "forget"]
@@ -85,11 +86,34 @@ class Demo:
         return rush is not None and rush["phase"] not in FINAL_PHASES and silent_seconds < SILENT_SECONDS
 
     def start_rush(self, rush_id: str, users: int, requests: int, coupons: int) -> None:
-        """Let a crowd loose; the program itself sees to it that there is only one at a time."""
+        """Let a crowd loose; should two be started at the same instant, their programs let only one be."""
+        self._announce(rush_id, users, requests, coupons)
         arguments = ["--id", rush_id, "--users", str(users), "--requests", str(requests), "--coupons", str(coupons)]
         process = self._start(RUSH_PROGRAM, arguments)
         # Somebody has to hear when it ends, or it stays a zombie for as long as we live.
         threading.Thread(target=process.wait, name="demo rush", daemon=True).start()
+
+    def _announce(self, rush_id: str, users: int, requests: int, coupons: int) -> None:
+        """Say that a crowd is on its way, for as long as its program takes to say so itself."""
+        rush: RushShown = {
+            "id": rush_id,
+            "phase": "starting",
+            "couponId": None,
+            "users": users,
+            "requests": requests,
+            "coupons": coupons,
+            "asked": 0,
+            "accepted": 0,
+            "refused": 0,
+            "busy": 0,
+            "lost": 0,
+            "confirmed": 0,
+            "seconds": 0.0,
+            "checks": [],
+        }
+        aside = self.data_dir / f".{RUSH_FILE}.{rush_id}"
+        aside.write_text(json.dumps(rush) + "\n")
+        aside.replace(self.data_dir / RUSH_FILE)
 
     def break_something(self, fault: Fault) -> bool:
         """Whether it was done: there may be nothing of ours to break."""

@@ -58,6 +58,7 @@ class Door:
         if self._short_way is not None:
             self._short_way.close()
         self._bridge.close()
+        self._flask.extensions[EXTENSION].refusals.close()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answered:
         headers: dict[bytes, bytes] = dict(scope["headers"])

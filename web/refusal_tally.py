@@ -48,6 +48,7 @@ class RefusalTally:
         self._came.set()
         if self._thread is not None:
             self._thread.join(2 * self._flush_seconds)
+            self._thread = None
 
     def _run(self) -> None:
         while not self._closed.is_set():

@@ -184,12 +184,12 @@ def test_who_is_not_known_is_asked_for_a_token_that_lives_in_this_tab_only(shop:
     english.route("**/api/**", guarded)
     page = english.new_page()
     page.goto(f"http://127.0.0.1:{shop.driver.port}/")
-    page.get_by_label("Token").fill("good")
+    page.get_by_label("Token", exact=True).fill("good")
     page.get_by_role("button", name="Enter").click()
     expect(page.get_by_role("region", name="Coupons")).to_be_visible(timeout=PATIENCE_MS)
     assert page.evaluate("[sessionStorage.getItem('token'), localStorage.getItem('token')]") == ["good", None]
     page.get_by_role("button", name="Forget token").click()
-    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.get_by_label("Token", exact=True)).to_be_visible()
     assert page.evaluate("sessionStorage.getItem('token')") is None
 
 

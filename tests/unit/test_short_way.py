@@ -89,6 +89,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchan
     monkeypatch.setattr(stock, "reserve_many", reserve_many)
     monkeypatch.setattr(stock, "claim_idempotency_keys", lambda _gate, claims: [True] * len(claims))
     monkeypatch.setattr(outbox, "find", find)
+    monkeypatch.setattr("web.current.add_refusals", lambda _gate, _counts: None)
     monkeypatch.setattr(engine_requests, "_recorded_states", recorded_states)
     shown = [ProductView(1, "제주 감귤", 100, 5, "ACTIVE")]
     monkeypatch.setattr(product_offers, "list_products", lambda _engine: shown)

@@ -1,5 +1,5 @@
 // The demo: a crowd let loose from the page, broken into on request, judged at the end.
-import { html, useState } from "../vendor/preact.js";
+import { html } from "../vendor/preact.js";
 import { ActionButton, Form, NumberField } from "./form.js";
 import { number, useWords } from "./language.js";
 
@@ -8,15 +8,12 @@ const FINAL = new Set(["done", "failed"]);
 
 export function RushPanel({ rush, coupons, act }) {
   const words = useWords();
-  const [startedId, setStartedId] = useState(null);
   const running = rush !== null && !FINAL.has(rush.phase);
   const start = async (crowd) => {
     const sent = { ...crowd, requests: Math.max(crowd.requests, crowd.users) };
-    if (await act("POST", `${DEMO}/rush`, sent, words.rush.started)) setStartedId(rush?.id ?? "first");
+    await act("POST", `${DEMO}/rush`, sent, words.rush.started);
   };
   const breakIt = (fault, done) => act("POST", `${DEMO}/fault`, { fault }, done);
-  // Between the answer to the button and the crowd's first sign of life there is a moment with the old rush's figures.
-  const starting = startedId !== null && startedId === (rush?.id ?? "first");
   return html`<section class="card rush" aria-labelledby="rush-title">
     <div class="rush-start">
       <h2 id="rush-title">${words.rush.title}</h2>
@@ -25,7 +22,7 @@ export function RushPanel({ rush, coupons, act }) {
         <${NumberField} label=${words.rush.users} name="users" min="1" max="50000" initial="5000" />
         <${NumberField} label=${words.rush.requests} name="requests" min="1" max="50000" initial="10000" />
         <${NumberField} label=${words.rush.coupons} name="coupons" min="1" max="10000" initial="1000" />
-        <button class="primary" aria-disabled=${running || starting}>${words.rush.start}</button>
+        <button class="primary" aria-disabled=${running}>${words.rush.start}</button>
       <//>
       <div class="faults" role="group" aria-label=${words.rush.faults}>
         <span class="hint" aria-hidden="true">${words.rush.faults}</span>
@@ -33,26 +30,24 @@ export function RushPanel({ rush, coupons, act }) {
         <${ActionButton} onPress=${() => breakIt("forget", words.rush.forgot)}>${words.rush.forget}<//>
       </div>
     </div>
-    ${rush && html`<${Progress} rush=${rush} coupon=${coupons.find((each) => each.id === rush.couponId)} starting=${starting} />`}
+    ${rush && html`<${Progress} rush=${rush} coupon=${coupons.find((each) => each.id === rush.couponId)} />`}
   </section>`;
 }
 
-function Progress({ rush, coupon, starting }) {
+function Progress({ rush, coupon }) {
   const words = useWords();
-  const phase = starting ? "starting" : rush.phase;
-  const counts = starting ? { asked: 0, accepted: 0, refused: 0, busy: 0, lost: 0 } : rush;
   const due = Math.min(rush.coupons, rush.users);
   // The ledger's own count while the crowd is still asking; what winners were told once they have asked after it.
-  const durable = starting ? 0 : Math.max(rush.confirmed, coupon ? coupon.issued - coupon.pending : 0);
+  const durable = Math.max(rush.confirmed, coupon ? coupon.issued - coupon.pending : 0);
   return html`<div class="rush-progress">
-    <${Verdict} rush=${rush} phase=${phase} />
-    <${Bar} label=${words.rush.progress} value=${counts.asked} of=${rush.requests} />
+    <${Verdict} rush=${rush} phase=${rush.phase} />
+    <${Bar} label=${words.rush.progress} value=${rush.asked} of=${rush.requests} />
     <${Bar} label=${words.rush.confirmedProgress} value=${durable} of=${due} strong />
     <dl class="counts">
       ${["accepted", "refused", "busy", "lost"].map(
-        (name) => html`<div key=${name}><dt>${words.rush[name]}</dt><dd>${number(words, counts[name])}</dd></div>`,
+        (name) => html`<div key=${name}><dt>${words.rush[name]}</dt><dd>${number(words, rush[name])}</dd></div>`,
       )}
-      <div><dt>${words.rush.seconds}</dt><dd>${starting ? "–" : rush.seconds.toFixed(1)} ${words.secondsUnit}</dd></div>
+      <div><dt>${words.rush.seconds}</dt><dd>${rush.seconds.toFixed(1)} ${words.secondsUnit}</dd></div>
     </dl>
   </div>`;
 }
