@@ -60,8 +60,8 @@ mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDER
 million: $(VENV)/development ## a million attempts for 100,000 coupons through gate and drain, with a verdict
 	@exec $(PYTHON) -m loadtests.million
 
-benchmark: $(VENV)/development ## measure, as ratios in one run
-	@exec $(PYTHON) -m loadtests.benchmark
+benchmark: $(VENV)/development ## measure, as ratios in one run (ARGS="--only issue,poll --quick --strict --publish")
+	@exec $(PYTHON) -m loadtests.benchmark $(ARGS)
 
 faults: $(VENV)/development ## kill and stop every process at every point, under load, and prove every answer (KILLS= SLEEPS=)
 	@exec $(PYTHON) -m tests.faults.machine faults

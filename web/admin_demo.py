@@ -27,6 +27,7 @@ _NO_DEMO: dict[int | str, Any] = {
     404: {
         "description": "Not Found: INVALID_REQUEST",
         "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "headers": {"Content-Language": {"$ref": "#/components/headers/Content-Language"}},
     }
 }
 

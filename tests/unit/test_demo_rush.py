@@ -67,7 +67,7 @@ def test_a_second_crowd_is_told_to_wait_until_the_first_is_done_or_was_not_heard
     process: Any = SimpleNamespace(wait=lambda *_: 0)
     monkeypatch.setattr(Demo, "_start", lambda _self, _program, arguments: started.append(arguments) or process)
     engine: Any = SimpleNamespace(ledger=None)
-    client = create_app(engine, Demo(tmp_path)).test_client()
+    client = create_app(engine, demo=Demo(tmp_path)).test_client()
     crowd = {"users": 5, "requests": 10, "coupons": 2}
 
     def start() -> int:
@@ -95,5 +95,5 @@ def test_a_second_crowd_is_told_to_wait_until_the_first_is_done_or_was_not_heard
 )
 def test_a_crowd_has_its_bounds(tmp_path: Path, crowd: dict[str, int]) -> None:
     engine: Any = SimpleNamespace(ledger=None)
-    client = create_app(engine, Demo(tmp_path)).test_client()
+    client = create_app(engine, demo=Demo(tmp_path)).test_client()
     assert client.post("/api/v1/admin/demo/rush", json=crowd).status_code == 400

@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from pydantic.alias_generators import to_camel
 from werkzeug.test import TestResponse
 
-from engine.flow import requests
+from engine.flow import followups, requests
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
 from engine.ledger.accounts import Account
@@ -127,7 +127,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (readiness, "missing_parts"): {},
         (Console, "look"): None,
         (admin_console, "_shown"): {},
-        (admin_console, "requeue_parked"): 0,
+        (followups, "requeue_parked"): 0,
         (audit, "audit"): Report(NOW, (), complete=True, seconds=0.0),
     }
     for (module, name), outcome in answers.items():
