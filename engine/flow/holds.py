@@ -49,9 +49,7 @@ def sweep_holds(engine: Engine, lane: int) -> int:
         end = ended.get(hold.nonce)
         if end is None:
             continue  # the lane was rebuilt since, and the hold with it
-        # In lanes before an order's last one a hold does not know the request id; the nonce has to do there.
-        own = not hold.request_id or end.request_id == hold.request_id
-        if not hold.product_ids or (end.status in ("COMPLETED", "CANCELLED") and own):
+        if not hold.product_ids or end.has_sold(lane, built_epoch, hold.request_id):
             stock.settle(engine.gate, lane, built_epoch, [hold.nonce])
         else:
             stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids, deadline_ms=hold.deadline_ms)

@@ -12,9 +12,8 @@ from sqlalchemy.types import Text
 
 from engine.ledger.coupons import Coupon
 from engine.ledger.followups import FollowupKind
-from engine.ledger.orders import Ending
 from engine.ledger.products import Product
-from engine.ledger.shop_tables import orders, products
+from engine.ledger.shop_tables import products
 from engine.ledger.tables import coupons, engine_settings, lane_progress, quarantined_outcomes, user_coupons
 
 
@@ -133,12 +132,6 @@ def units_to_return(connection: Connection, product_ids: Sequence[int]) -> list[
     """Units of these products that cancellations gave back in the ledger and nobody reported back at the gate."""
     rows = connection.execute(_UNITS_TO_RETURN, {"product_ids": list(product_ids)})
     return [UnitsToReturn(row.nonce, row.product_id, row.quantity) for row in rows]
-
-
-def order_endings(connection: Connection, nonces: Sequence[str]) -> dict[str, Ending]:
-    """How the requests with these nonces ended, those that did."""
-    query = select(orders.c.nonce, orders.c.status, orders.c.request_id).where(orders.c.nonce.in_(nonces))
-    return {row.nonce: Ending(row.status, row.request_id) for row in connection.execute(query)} if nonces else {}
 
 
 def quarantined(connection: Connection, some: int) -> Named:

@@ -114,13 +114,29 @@ def order_body(order: Order) -> dict[str, Any]:
 
 
 class Ending(NamedTuple):
-    """How the row of a nonce stands; ``request_id`` is None for an expired hold."""
+    """How the row of a nonce stands; ``request_id`` is None for an expired hold. ``held`` is as in the table."""
 
     status: str
     request_id: str | None
+    held: str | None = None
+
+    def has_sold(self, lane: int, built_epoch: int, request_id: str) -> bool:
+        """Whether the units of a hold under this nonce, in this lane since its last rebuild, are the order's.
+
+        When Redis forgot an order that is in the ledger, a repetition of its request takes units again, and only the
+        rebuild in between tells the two apart: in lanes before an order's last one a hold knows no request id ('').
+        """
+        if self.status not in _SHOWN or request_id not in ("", self.request_id):
+            return False
+        return self.held is None or holds_as_text([(lane, built_epoch)]) in self.held.split(",")
 
 
 _SHOWN = ("COMPLETED", "CANCELLED")
+
+
+def holds_as_text(held: Sequence[tuple[int, int]]) -> str:
+    """(lane, built epoch) of holds in the form of the table's column."""
+    return ",".join(f"{lane}:{built_epoch}" for lane, built_epoch in held)
 
 
 def order_by_id(connection: Connection, order_id: int, *, for_update: bool = False) -> Order | None:
@@ -187,10 +203,16 @@ def end_overdue(
         """),
         {"nonces": list(submitted), "failure": Refusal.TEMPORARY_ERROR},
     )
-    query = select(orders.c.nonce, orders.c.status, orders.c.request_id)
-    found = connection.execute(query.where(orders.c.nonce.in_([*submitted, *unsubmitted])))
-    ended = {row.nonce: Ending(row.status, row.request_id) for row in found}
-    return dict.fromkeys(unsubmitted, Ending("EXPIRED", None)) | ended
+    return dict.fromkeys(unsubmitted, Ending("EXPIRED", None)) | endings(connection, [*submitted, *unsubmitted])
+
+
+def endings(connection: Connection, nonces: Sequence[str]) -> dict[str, Ending]:
+    """How the requests with these nonces ended, those that did."""
+    if not nonces:
+        return {}
+    query = select(orders.c.nonce, orders.c.status, orders.c.request_id, orders.c.held)
+    found = connection.execute(query.where(orders.c.nonce.in_(nonces)))
+    return {row.nonce: Ending(row.status, row.request_id, row.held) for row in found}
 
 
 def _with_items(connection: Connection, rows: Sequence[RowMapping]) -> list[Order]:

@@ -21,6 +21,7 @@ from engine.flow.holds import sweep_holds
 from engine.gate import pictures
 from engine.gate.pictures import StockPicture
 from engine.ledger import audit_queries
+from engine.ledger import orders as ledger_orders
 from engine.shop import product_offers
 from engine.shop.product_offers import ProductChange
 from engine.upkeep.auditing import coupons, stock
@@ -207,7 +208,7 @@ def _without_returns(*arguments: Any) -> StockPicture:
 PICTURE_STOCK = pictures.picture_stock
 CONTROLS = [
     ("the versions of rows", audit_queries, "product_row_versions", lambda _, ids: dict.fromkeys(ids, Always()), drain),
-    ("what became of holds", audit_queries, "order_endings", lambda *_: {}, drain_and_die),
+    ("what became of holds", ledger_orders, "endings", lambda *_: {}, drain_and_die),
     ("holds", stock, "_held_units", lambda *_: Counter(), decide),
     ("units to return", audit_queries, "units_to_return", lambda *_: [], decide),
     ("units returned", pictures, "picture_stock", _without_returns, follow_up),

@@ -15,6 +15,8 @@ from engine.errors import GateUnavailable
 from engine.gate import stock
 from engine.gate.stock import Reservation
 from engine.outcomes import RequestStatus
+from engine.upkeep.audit import audit
+from engine.upkeep.guard import watch_lanes
 from tests.integration.shop import (
     add_product,
     add_user,
@@ -146,3 +148,32 @@ def test_an_order_that_was_lost_with_its_hold_stays_failed_when_its_key_is_repea
     sweep_all(engine)
     assert state_of(engine, placed).status is RequestStatus.FAILED
     assert_sold_once(engine, products, sold=0)
+
+
+def test_a_hold_of_a_repetition_does_not_pass_for_the_hold_of_the_order_that_redis_forgot(
+    engine: Engine, user: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is in the ledger and its units are gone; what a repetition takes after the rebuild has to come back."""
+    placed = order(engine, user, dict.fromkeys(products, 1), key="k")
+    drain_all(engine)
+    assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    engine.gate.client.flushdb()
+    watch_lanes(engine)
+    die_before(monkeypatch, engine, user, products, lanes_of(engine, products)[-1])
+    overdue(engine)
+    sweep_all(engine)
+    assert_sold_once(engine, products, sold=1)
+
+
+def test_the_audit_counts_what_a_repetition_holds_that_waits_for_the_drain(
+    engine: Engine, user: int, products: list[int]
+) -> None:
+    order(engine, user, dict.fromkeys(products, 1), key="k")
+    drain_all(engine)
+    engine.gate.client.flushdb()
+    watch_lanes(engine)
+    order(engine, user, dict.fromkeys(products, 1), key="k")
+    assert [available(engine, product) for product in products] == [3] * len(products)
+    assert audit(engine).off == ()
+    drain_all(engine)
+    assert_sold_once(engine, products, sold=1)

@@ -20,6 +20,7 @@ from engine.gate import pictures
 from engine.gate.pictures import HeldUnits, SkuPicture
 from engine.gate.stock import lane_of_product
 from engine.ledger import audit_queries
+from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import Ending
 from engine.ledger.products import Product
 from engine.upkeep.auditing.findings import CheckName, Off
@@ -57,8 +58,8 @@ def _look(engine: Engine, lane: int, product_ids: Sequence[int]) -> dict[int, li
     concerned = {nonce: hold for nonce, hold in picture.holds.items() if not hold.units.keys().isdisjoint(records)}
     with engine.ledger.snapshot() as connection:
         row_versions = audit_queries.product_row_versions(connection, product_ids)
-        endings = audit_queries.order_endings(connection, list(concerned))
-    held = _held_units(concerned, endings)
+        endings = ledger_orders.endings(connection, list(concerned))
+    held = _held_units(lane, engine.gate.inspect(lane).built_epoch or 0, concerned, endings)
     to_return: Counter[int] = Counter()
     for each in undone:
         if each.nonce not in picture.returned:
@@ -70,14 +71,14 @@ def _look(engine: Engine, lane: int, product_ids: Sequence[int]) -> dict[int, li
     }
 
 
-def _held_units(holds: Mapping[str, HeldUnits], endings: Mapping[str, Ending]) -> Counter[int]:
+def _held_units(
+    lane: int, built_epoch: int, holds: Mapping[str, HeldUnits], endings: Mapping[str, Ending]
+) -> Counter[int]:
     """Units by product that are held for orders which the ledger has not completed."""
     held: Counter[int] = Counter()
     for nonce, hold in holds.items():
         ending = endings.get(nonce)
-        # In lanes before an order's last one a hold does not know the request id; the nonce has to do there.
-        own = ending is not None and (not hold.request_id or ending.request_id == hold.request_id)
-        if ending is None or not own or ending.status not in ("COMPLETED", "CANCELLED"):
+        if ending is None or not ending.has_sold(lane, built_epoch, hold.request_id):
             held.update(hold.units)
     return held
 

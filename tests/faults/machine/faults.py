@@ -78,6 +78,8 @@ class Disturbance:
     begin: Act
     end: Act
     seconds: float
+    takes_store_away: bool = False
+    """Meanwhile the machine itself cannot do anything to that store, or know whether it was done."""
 
 
 def _nothing(_: Machine) -> None:
@@ -150,17 +152,21 @@ def _signal_process(number: int, name: str, machine: Machine) -> None:
 REVERTED = Disturbance("Redis back as it was a while ago", Machine.copy_redis_file, Machine.revert_redis, SHORT_SECONDS)
 
 STORE_DISTURBANCES = (
-    Disturbance("Redis stopped", _pause_redis, _resume_redis, SLEEP_SECONDS),
+    Disturbance("Redis stopped", _pause_redis, _resume_redis, SLEEP_SECONDS, takes_store_away=True),
     Disturbance("Redis killed", Machine.restart_redis, _nothing, 0.0),
     Disturbance("Redis emptied", Machine.forget_everything, _nothing, 0.0),
     Disturbance("Redis killed, its file lost", Machine.lose_redis_file, _nothing, 0.0),
     REVERTED,
-    Disturbance("Redis' disk full", _fill_disk, _free_disk, NETWORK_SECONDS),
+    Disturbance("Redis' disk full", _fill_disk, _free_disk, NETWORK_SECONDS, takes_store_away=True),
     Disturbance(
-        "Redis' memory full", partial(_set_memory_limit, limit=1), partial(_set_memory_limit, limit=0), NETWORK_SECONDS
+        "Redis' memory full",
+        partial(_set_memory_limit, limit=1),
+        partial(_set_memory_limit, limit=0),
+        NETWORK_SECONDS,
+        takes_store_away=True,
     ),
-    Disturbance("Postgres stopped", _pause_postgres, _resume_postgres, SLEEP_SECONDS),
-    Disturbance("Postgres killed", _kill_postgres, _restart_postgres, SHORT_SECONDS),
+    Disturbance("Postgres stopped", _pause_postgres, _resume_postgres, SLEEP_SECONDS, takes_store_away=True),
+    Disturbance("Postgres killed", _kill_postgres, _restart_postgres, SHORT_SECONDS, takes_store_away=True),
     Disturbance("scheduler's session ended", _unseat, _nothing, 0.0),
 )
 

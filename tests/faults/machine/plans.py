@@ -30,6 +30,7 @@ TOGETHER: Sequence[tuple[Sequence[Point], int]] = (
     (SCHEDULER_POINTS, 2),
 )
 """How many points of a kind one round injects: of each kind of process, some are left to go on."""
+BETWEEN_LANES = "order.between_lanes"
 MEANWHILE = (Machine.forget_everything, None, Machine.restart_redis, None)
 """What happens while processes sleep, in turn."""
 ROUNDS_PER_INJECTION = 3
@@ -41,9 +42,10 @@ SOAK_SLEEP_PROBABILITY = 0.35
 class PointPlans:
     """Rounds until every point has done ``action`` so many times; :meth:`note` has to be told of each round."""
 
-    def __init__(self, action: str, times: int) -> None:
+    def __init__(self, action: str, times: int, lanes: int) -> None:
         self._action = action
-        self.missing = Counter({point.name: times for point in POINTS})
+        unreachable = (BETWEEN_LANES,) if lanes == 1 else ()
+        self.missing = Counter({point.name: times for point in POINTS if point.name not in unreachable})
         self._most_rounds = ROUNDS_PER_INJECTION * times * max(len(points) // count for points, count in TOGETHER)
 
     def __iter__(self) -> Iterator[Plan]:
@@ -85,4 +87,9 @@ def random_plan(machine: Machine, chance: random.Random) -> Plan:
     disturbances: tuple[Disturbance, ...] = ()
     if not injections or chance.random() < SOAK_DISTURBANCE_PROBABILITY:
         disturbances = (chance.choice(possible_disturbances(machine)),)
-    return Plan(tuple(injections), disturbances, chance.choice(MEANWHILE), together=chance.random() < 0.5)
+    meanwhile = chance.choice(MEANWHILE)
+    if any(each.takes_store_away for each in disturbances):
+        # Nothing that the machine would have to do to that store to make somebody come by.
+        injections = [each for each in injections if each.point.process != "scheduler"]
+        meanwhile = None
+    return Plan(tuple(injections), disturbances, meanwhile, together=chance.random() < 0.5)

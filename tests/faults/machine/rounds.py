@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
 from engine.errors import EngineError
 from tests.faults.machine.faults import KILL, SLEEP, Disturbance, Point
 from tests.faults.machine.machine import Machine
 from tests.faults.machine.outcomes import Round
 from tests.faults.machine.process import SLEEP_SECONDS
 
-TAKING_PATIENCE_SECONDS = 8.0
+TAKING_PATIENCE_SECONDS = 10.0
 """A point that nobody reaches by then is left to a later round."""
 PROVOCATION_PAUSE_SECONDS = 2.5
 CALM_SECONDS = 0.5
@@ -101,5 +104,5 @@ def _try(act: Callable[[Machine], None], machine: Machine) -> None:
     """A provocation that does not get through now is repeated later."""
     try:
         act(machine)
-    except EngineError:
+    except (EngineError, RedisError, SQLAlchemyError):
         return

@@ -11,7 +11,7 @@ from tests.faults.machine.faults import CLOCK_DISTURBANCES, KILL, POINTS, SLEEP
 from tests.faults.machine.machine import Machine
 from tests.faults.machine.outcomes import Outcomes, Round
 from tests.faults.machine.plans import PointPlans, disturbance_plans, random_plan
-from tests.faults.machine.reopening import Reopening, measure_reopening
+from tests.faults.machine.reopening import measure_reopening
 from tests.faults.machine.rounds import Injection, Plan, run_round
 from tests.faults.machine.verdict import Kind, Violation
 
@@ -35,6 +35,10 @@ class Run:
         self._started = time.monotonic()
         self._rested = time.monotonic()
         self._rounds: list[Round] = []
+
+    def move_to(self, machine: Machine) -> None:
+        """Go on with another machine; what was found so far stays."""
+        self.machine, self._rounds, self._rested = machine, [], time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -104,10 +108,10 @@ class Run:
 
 
 def faults(run: Run, *, kills: int, sleeps: int) -> None:
-    """Every point so often, every disturbance once, then the reopening."""
+    """Every point so often, every disturbance once."""
     try:
         for action, times in ((KILL, kills), (SLEEP, sleeps)):
-            plans = PointPlans(action, times)
+            plans = PointPlans(action, times, run.machine.stack.engine.gate.lanes)
             for plan in plans:
                 plans.note(run.go(plan))
             run.complaints += [
@@ -117,7 +121,18 @@ def faults(run: Run, *, kills: int, sleeps: int) -> None:
             run.go(plan)
         _say_what_was_impossible(run)
         run.rest()
-        _measure(run)
+    except TimeoutError as error:
+        run.give_up(error)
+
+
+def reopening(run: Run) -> None:
+    """Forget a rush that has a hundred thousand winners, and see how soon it goes on."""
+    try:
+        measured = measure_reopening(run.machine)
+        run.notes.append(f"{measured}.")
+        run.say(f"{measured}; issuing took {measured.issuing_seconds:.0f} s")
+        if not measured.in_time:
+            run.complaints.append(str(measured))
         run.rest()
     except TimeoutError as error:
         run.give_up(error)
@@ -165,14 +180,6 @@ def short(run: Run) -> None:
     done = [what for _, what in (*killed.injected, *slept.injected)]
     if "kills" not in done or "sleeps" not in done:
         run.complaints.append("nothing was killed, or nothing slept")
-
-
-def _measure(run: Run) -> None:
-    reopening: Reopening = measure_reopening(run.machine)
-    run.notes.append(f"{reopening}.")
-    run.say(f"{reopening}; issuing took {reopening.issuing_seconds:.0f} s")
-    if not reopening.in_time:
-        run.complaints.append(str(reopening))
 
 
 def _say_what_was_impossible(run: Run) -> None:
