@@ -33,7 +33,9 @@ class ReserveStatus(StrEnum):
 
     LANE_NOT_READY = "lane_not_ready"
     STALE_EPOCH = "stale_epoch"
+    ENDING = "ending"
     REPLAYED = "replayed"
+    HOLD_EXPIRED = "hold_expired"
     PRODUCT_NOT_FOUND = "product_not_found"
     OUT_OF_STOCK = "out_of_stock"
     BACKLOGGED = "backlogged"
@@ -58,6 +60,7 @@ class RequestStatus(StrEnum):
 class Refusal(StrEnum):
     """Why something was not done: the ``code`` that clients branch on. ``web/problems.py`` gives each its words."""
 
+    INVALID_REQUEST = "INVALID_REQUEST"
     USER_NOT_FOUND = "USER_NOT_FOUND"
     COUPON_NOT_FOUND = "COUPON_NOT_FOUND"
     COUPON_ALREADY_ISSUED = "COUPON_ALREADY_ISSUED"
@@ -70,6 +73,7 @@ class Refusal(StrEnum):
     ORDER_NOT_CANCELLABLE = "ORDER_NOT_CANCELLABLE"
     REQUEST_NOT_FOUND = "REQUEST_NOT_FOUND"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    USER_EXISTS = "USER_EXISTS"
     TEMPORARY_ERROR = "TEMPORARY_ERROR"
 
 
@@ -101,10 +105,22 @@ class Submitted:
 
 @dataclass(frozen=True)
 class RequestState:
-    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED."""
+    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED.
+
+    ``user_id`` is whose request it is; None when nothing is left that says so, because Redis forgot it.
+    """
 
     request_id: str
     kind: RequestKind
     status: RequestStatus
     result: Mapping[str, Any] | None = None
     error: Refused | None = None
+    user_id: int | None = None
+    """Whose request it is; None where no record says so any more."""
+
+    def is_seen_by(self, user_id: int | None) -> bool:
+        """Whether the request exists for this user; None stands for somebody who sees everybody's.
+
+        An id cannot be guessed. One that was forgotten tells whoever has it that it failed, and nothing else.
+        """
+        return user_id is None or self.user_id in (None, user_id)

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from engine.config import Settings
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
 from engine.gate import outbox
 from engine.ledger import coupons as ledger_coupons
+from engine.ledger.tables import user_coupons
 from loadtests.verdict import Attempt, Facts, Purpose, Row, Shown
 from ops.stack import Stack
 
@@ -82,7 +83,13 @@ def collect(
     backlog = await_drained(engine)
     await_ready(stack)
     with engine.ledger.read() as connection:
-        rows = tuple(Row(*winner) for winner in ledger_coupons.winners_of(connection, coupon_id))
+        winners = select(user_coupons.c.user_id, user_coupons.c.sequence, user_coupons.c.request_id)
+        rows = tuple(
+            Row(*winner)
+            for winner in connection.execute(
+                winners.where(user_coupons.c.coupon_id == coupon_id).order_by(user_coupons.c.sequence)
+            )
+        )
         coupon = ledger_coupons.coupon_by_id(connection, coupon_id)
         quarantined = connection.execute(
             text("SELECT count(*) FROM quarantined_outcomes WHERE fields ->> 'coupon_id' = :id"),

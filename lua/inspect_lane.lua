@@ -7,7 +7,8 @@
 --   2 sc:{n}:outbox  stream  decisions that are not yet in the ledger
 -- ARGV none
 -- RETURNS
---   {open, epoch, approved run id, last number, lanes, request key, this server's run id, backlog, head's age}
+--   {open, epoch, approved replication id, last number, lanes, request key, this server's replication id, backlog,
+--    head's age, built epoch}
 --   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox;
 --   a head that does not say when it was decided counts as the oldest there can be
 -- COST O(1)
@@ -17,11 +18,12 @@ if #KEYS ~= 2 or #ARGV ~= 0 then
 end
 local lane_key, outbox_key = KEYS[1], KEYS[2]
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number', 'lanes', 'request_key')
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number', 'lanes', 'request_key')
 for i = 1, 6 do
   state[i] = state[i] or ''
 end
-state[7] = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+state[10] = redis.call('HGET', lane_key, 'built_epoch') or ''
+state[7] = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)') or ''
 state[8] = string.format('%.0f', redis.call('XLEN', outbox_key))
 state[9] = ''
 local head = redis.call('XRANGE', outbox_key, '-', '+', 'COUNT', 1)[1]

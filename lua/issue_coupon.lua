@@ -1,100 +1,147 @@
--- Give one coupon to one user, in the order in which the calls arrive.
+-- Give coupons to users, in the order in which they ask: one ask, or those of all who wait at the same time.
 --
 -- Invariant: a coupon never goes to more users than its quantity, never twice to one user, and the winners are
--- numbered 1, 2, 3 … without a gap. The decision, the winner's record and the outbox entry are one atomic step:
--- there is no instant at which one of them exists without the others.
+-- numbered 1, 2, 3 … without a gap. The decisions, the winners' records and the outbox entries are one atomic step:
+-- there is no instant at which one of them exists without the others. Each ask is answered as if it had come alone
+-- after those before it.
 --
 -- KEYS
---   1 sc:{n}:lane                hash    the lane's state (open, epoch, run_id, last_number)
---   2 sc:{n}:outbox              stream  decisions that are not yet in the ledger
---   3 sc:{n}:bell                string  armed while somebody has been told to drain this lane
---   4 sc:{n}:coupon:<id>         hash    version, status, total, issued, starts_at_ms, ends_at_ms
---   5 sc:{n}:coupon:<id>:winners hash    user id -> "<sequence> <request id>"
+--   1  sc:{n}:lane    hash    the lane's state (open, epoch, replid, last_number)
+--   2  sc:{n}:outbox  stream  decisions that are not yet in the ledger
+--   3  sc:{n}:bell    string  armed while somebody has been told to drain this lane
+--   4… coupon, winners  for each ask: sc:{n}:coupon:<id> (hash: version, status, total, issued, starts_at_ms,
+--      ends_at_ms) and sc:{n}:coupon:<id>:winners (hash: user id -> "<sequence> <request id>")
 -- ARGV
---   1 lane           integer
---   2 epoch          integer       the epoch the caller believes in
---   3 nonce          text          the caller's part of the request id; the same nonce asks for the same answer
---   4 coupon id      integer
---   5 user id        integer
---   6 bell time      milliseconds  how long an armed bell keeps others from ringing
---   7 backlog limit  entries       a longer outbox closes the gate
+--   1  lane           integer
+--   2  epoch          integer       the epoch the caller believes in
+--   3  bell time      milliseconds  how long an armed bell keeps others from ringing
+--   4  backlog limit  entries       a longer outbox closes the gate
+--   5… nonce, coupon id, user id  for each ask, in order of arrival; the nonce is the caller's part of the request
+--      id, and the same nonce asks for the same answer
 -- RETURNS (the first that applies)
---   {'lane_not_ready'}                    not opened, closed, or on a server that the guard has not approved
---   {'stale_epoch', epoch}                the caller's epoch is not this lane's
---   {'not_found'}                         an open lane holds every coupon, so this one does not exist
---   {'replayed', sequence, request id}    this very request was granted before; nothing changes
---   {'already_issued', sequence}          this user has the coupon from another request
---   {'inactive'} {'not_started'} {'ended'} {'sold_out'}
---   {'backlogged'}                        the ledger is too far behind to promise more
---   {'issued', sequence, request id, ring}  ring is 1 when the caller has to ring the bell
--- COST O(1)
+--   {'lane_not_ready'}       not opened, closed, or on a server that the guard has not approved
+--   {'stale_epoch', epoch}   the caller's epoch is not this lane's
+--   {ring, answer, …}        ring is 1 when the caller has to ring the bell; for each ask the first of these:
+--     {'not_found'}                         an open lane holds every coupon, so this one does not exist
+--     {'replayed', sequence, request id}    this very request was granted before; nothing changes
+--     {'already_issued', sequence}          this user has the coupon from another request
+--     {'inactive'} {'not_started'} {'ended'} {'sold_out'}
+--     {'backlogged'}                        the ledger is too far behind to promise more
+--     {'issued', sequence, request id}
+-- COST O(number of asks)
 
-if #KEYS ~= 5 or #ARGV ~= 7 then
-  return redis.error_reply('ERR issue_coupon takes 5 keys and 7 arguments')
+local asks = (#KEYS - 3) / 2
+if asks < 1 or #KEYS % 2 ~= 1 or #ARGV ~= 4 + 3 * asks then
+  return redis.error_reply('ERR issue_coupon takes 3 keys and 2 for each ask, 4 arguments and 3 for each ask')
 end
-local lane_key, outbox_key, bell_key, coupon_key, winners_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local lane, epoch, nonce, coupon_id, user_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local bell_ms, backlog_limit = ARGV[6], tonumber(ARGV[7])
-if not string.match(bell_ms, '^[1-9]%d*$') then
-  return redis.error_reply('ERR issue_coupon takes a bell time of at least 1 millisecond')
+local lane_key, outbox_key, bell_key = KEYS[1], KEYS[2], KEYS[3]
+local lane, epoch, bell_ms, backlog_limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if not (string.match(bell_ms, '^[1-9]%d*$') and backlog_limit) then
+  return redis.error_reply('ERR issue_coupon takes a bell time of at least 1 millisecond and a backlog limit')
 end
 
--- A server that lost its memory, or a replica that took over, has another run id than the one that was approved.
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+-- A server that lost its memory, or took over from another, has another replication id than the approved one. A replica
+-- has its primary's, and may lag: it decides nothing, refusals included.
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then
   return {'stale_epoch', state[2]}
 end
-
-local coupon = redis.call('HMGET', coupon_key, 'status', 'total', 'issued', 'starts_at_ms', 'ends_at_ms')
-local status, total, issued = coupon[1], tonumber(coupon[2]), tonumber(coupon[3])
-local starts_at_ms, ends_at_ms = tonumber(coupon[4]), tonumber(coupon[5])
-if not status then
-  return {'not_found'}
-end
-
-local won = redis.call('HGET', winners_key, user_id)
-if won then
-  local sequence, request_id = string.match(won, '^(%d+) (.+)$')
-  if string.sub(request_id, -#nonce - 1) == '.' .. nonce then
-    return {'replayed', sequence, request_id}
-  end
-  return {'already_issued', sequence}
-end
-
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-if status ~= 'ACTIVE' then
-  return {'inactive'}
+local decided_at_ms = string.format('%.0f', now_ms)
+local last_number, backlog = tonumber(state[4]), redis.call('XLEN', outbox_key)
+
+-- What is common to several asks is looked up once: a coupon's terms, and in one command who of those asking has it.
+local coupons = {}
+for i = 1, asks do
+  local coupon_key = KEYS[2 + 2 * i]
+  local coupon = coupons[coupon_key]
+  if not coupon then
+    local terms = redis.call('HMGET', coupon_key, 'status', 'total', 'issued', 'starts_at_ms', 'ends_at_ms')
+    coupon = {
+      status = terms[1], total = tonumber(terms[2]), issued = tonumber(terms[3]),
+      starts_at_ms = tonumber(terms[4]), ends_at_ms = tonumber(terms[5]),
+      winners_key = KEYS[3 + 2 * i], asking = {}, won = {}, new_winners = {},
+    }
+    coupons[coupon_key] = coupon
+  end
+  coupon.asking[#coupon.asking + 1] = ARGV[4 + 3 * i]
 end
-if starts_at_ms and now_ms < starts_at_ms then
-  return {'not_started'}
-end
-if ends_at_ms and now_ms >= ends_at_ms then
-  return {'ended'}
-end
-if issued >= total then
-  return {'sold_out'}
-end
-if redis.call('XLEN', outbox_key) >= backlog_limit then
-  return {'backlogged'}
+for _, coupon in pairs(coupons) do
+  local found = redis.call('HMGET', coupon.winners_key, unpack(coupon.asking))
+  for i, user_id in ipairs(coupon.asking) do
+    coupon.won[user_id] = found[i]
+  end
 end
 
-local sequence = string.format('%.0f', issued + 1)
-local number = string.format('%.0f', state[4] + 1)
-local request_id = lane .. '.' .. epoch .. '.' .. number .. '.' .. nonce
+local function decide(coupon, user_id, nonce)
+  if not coupon.status then
+    return {'not_found'}
+  end
+  local won = coupon.won[user_id]
+  if won then
+    local sequence, request_id = string.match(won, '^(%d+) (.+)$')
+    if string.sub(request_id, -#nonce - 1) == '.' .. nonce then
+      return {'replayed', sequence, request_id}
+    end
+    return {'already_issued', sequence}
+  end
+  if coupon.status ~= 'ACTIVE' then
+    return {'inactive'}
+  end
+  if coupon.starts_at_ms and now_ms < coupon.starts_at_ms then
+    return {'not_started'}
+  end
+  if coupon.ends_at_ms and now_ms >= coupon.ends_at_ms then
+    return {'ended'}
+  end
+  if coupon.issued >= coupon.total then
+    return {'sold_out'}
+  end
+  if backlog >= backlog_limit then
+    return {'backlogged'}
+  end
+  coupon.issued, last_number, backlog = coupon.issued + 1, last_number + 1, backlog + 1
+  local sequence = string.format('%.0f', coupon.issued)
+  local request_id = lane .. '.' .. epoch .. '.' .. string.format('%.0f', last_number) .. '.' .. nonce
+  coupon.won[user_id] = sequence .. ' ' .. request_id
+  coupon.new_winners[#coupon.new_winners + 1] = user_id
+  coupon.new_winners[#coupon.new_winners + 1] = coupon.won[user_id]
+  return {'issued', sequence, request_id}
+end
 
--- The append comes first: it is the only write that Redis could refuse (the entry's id must grow), and a script
--- that fails before its first write has changed nothing.
-redis.call('XADD', outbox_key, epoch .. '-' .. number,
-  'kind', 'coupon_issue', 'request_id', request_id, 'coupon_id', coupon_id, 'user_id', user_id,
-  'sequence', sequence, 'decided_at_ms', string.format('%.0f', now_ms))
-redis.call('HSET', lane_key, 'last_number', number)
-redis.call('HSET', coupon_key, 'issued', sequence)
-redis.call('HSET', winners_key, user_id, sequence .. ' ' .. request_id)
+local reply, entries = {0}, {}
+for i = 1, asks do
+  local nonce, coupon_id, user_id = ARGV[2 + 3 * i], ARGV[3 + 3 * i], ARGV[4 + 3 * i]
+  local answer = decide(coupons[KEYS[2 + 2 * i]], user_id, nonce)
+  reply[1 + i] = answer
+  if answer[1] == 'issued' then
+    entries[#entries + 1] = {epoch .. '-' .. string.format('%.0f', last_number),
+      'kind', 'coupon_issue', 'request_id', answer[3], 'coupon_id', coupon_id, 'user_id', user_id,
+      'sequence', answer[2], 'decided_at_ms', decided_at_ms}
+  end
+end
+if #entries == 0 then
+  return reply
+end
+
+-- The appends come first: an append is the only write that Redis could refuse (the entry's id must grow), if it does so
+-- then the first of them, and a script that fails before its first write has changed nothing.
+for _, entry in ipairs(entries) do
+  redis.call('XADD', outbox_key, unpack(entry))
+end
+redis.call('HSET', lane_key, 'last_number', string.format('%.0f', last_number))
+for coupon_key, coupon in pairs(coupons) do
+  if #coupon.new_winners > 0 then
+    redis.call('HSET', coupon_key, 'issued', string.format('%.0f', coupon.issued))
+    redis.call('HSET', coupon.winners_key, unpack(coupon.new_winners))
+  end
+end
 
 -- Many winners share one ring: only the one who arms the bell tells a worker.
-local ring = redis.call('SET', bell_key, '1', 'NX', 'PX', bell_ms) and 1 or 0
-return {'issued', sequence, request_id, ring}
+reply[1] = redis.call('SET', bell_key, '1', 'NX', 'PX', bell_ms) and 1 or 0
+return reply

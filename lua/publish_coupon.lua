@@ -15,8 +15,8 @@
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
---   {'unchanged', issued}   the gate knows this version or a newer one
---   {'published', issued}
+--   {'unchanged', issued, epoch}   the gate knows this version or a newer one
+--   {'published', issued, epoch}
 -- COST O(1)
 
 if #KEYS ~= 2 or #ARGV ~= 6 then
@@ -25,8 +25,9 @@ end
 local lane_key, coupon_key = KEYS[1], KEYS[2]
 local epoch, version, status, total, starts_at_ms, ends_at_ms = unpack(ARGV)
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then
@@ -35,10 +36,10 @@ end
 
 local known = redis.call('HMGET', coupon_key, 'version', 'issued')
 if known[1] and tonumber(known[1]) >= tonumber(version) then
-  return {'unchanged', known[2]}
+  return {'unchanged', known[2], epoch}
 end
 
 redis.call('HSET', coupon_key, 'version', version, 'status', status, 'total', total,
   'starts_at_ms', starts_at_ms, 'ends_at_ms', ends_at_ms)
 redis.call('HSETNX', coupon_key, 'issued', '0')
-return {'published', known[2] or '0'}
+return {'published', known[2] or '0', epoch}

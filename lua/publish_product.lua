@@ -16,8 +16,8 @@
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
---   {'unchanged', available}   the gate knows this version or a newer one
---   {'published', available}
+--   {'unchanged', available, epoch}   the gate knows this version or a newer one
+--   {'published', available, epoch}
 -- COST O(1)
 
 if #KEYS ~= 2 or #ARGV ~= 6 then
@@ -26,8 +26,9 @@ end
 local lane_key, sku_key = KEYS[1], KEYS[2]
 local epoch, version, name, price, status, supplied = unpack(ARGV)
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then
@@ -36,10 +37,10 @@ end
 
 local known = redis.call('HMGET', sku_key, 'version', 'supplied', 'available')
 if known[1] and tonumber(known[1]) >= tonumber(version) then
-  return {'unchanged', known[3]}
+  return {'unchanged', known[3], epoch}
 end
 
 local arrived = string.format('%.0f', tonumber(supplied) - tonumber(known[2] or '0'))
 redis.call('HSET', sku_key, 'version', version, 'name', name, 'price', price, 'status', status, 'supplied', supplied)
 local available = redis.call('HINCRBY', sku_key, 'available', arrived)
-return {'published', string.format('%.0f', available)}
+return {'published', string.format('%.0f', available), epoch}

@@ -1,33 +1,46 @@
 -- Give the units of one hold back: its order failed, expired or never came.
 --
 -- Invariant: what a hold took is given back once, to the unit; releasing again, or after settling, changes nothing.
+-- Holds do not outlive a rebuild of their lane: who slept through one does not end a hold of the lane's next life. Nor
+-- does who slept until a repetition of the request had taken the units anew: that hold has another deadline.
 --
 -- KEYS
---   1 sc:{n}:holds         zset  nonce by deadline
---   2 sc:{n}:hold:<nonce>  hash  state, lines, keep_ms
---   3… sc:{n}:sku:<id>     hash  available: one key per product of the hold
+--   1 sc:{n}:lane          hash  the lane's state
+--   2 sc:{n}:holds         zset  nonce by deadline
+--   3 sc:{n}:hold:<nonce>  hash  state, lines, keep_ms
+--   4… sc:{n}:sku:<id>     hash  available: one key per product of the hold
 -- ARGV
---   1  nonce  text
---   2… product id  integer, in the order of KEYS 3…
+--   1  built epoch  integer  the lane's when the units were taken
+--   2  nonce        text
+--   3  deadline     milliseconds since 1970, of the hold that is meant; '' for whichever there is
+--   4… product id   integer, in the order of KEYS 4…
 -- RETURNS (the first that applies)
+--   {'rebuilt'}
 --   {'gone'}      there is no such hold any more; nothing changes
 --   {'released'}
 -- COST O(number of products)
 
-if #KEYS < 3 or #ARGV ~= #KEYS - 1 then
-  return redis.error_reply('ERR release_stock takes the deadlines, the hold, its products; the nonce, as many ids')
+if #KEYS < 4 or #ARGV ~= #KEYS then
+  return redis.error_reply('ERR release_stock takes the lane, the deadlines, the hold, its products; ' ..
+    'the built epoch, the nonce, its deadline, as many ids')
 end
-local holds_key, hold_key, nonce = KEYS[1], KEYS[2], ARGV[1]
+local lane_key, holds_key, hold_key, built_epoch, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
+if redis.call('HGET', lane_key, 'built_epoch') ~= built_epoch then
+  return {'rebuilt'}
+end
 
 local hold = redis.call('HMGET', hold_key, 'state', 'lines', 'keep_ms')
-if hold[1] ~= 'held' then
+if hold[1] ~= 'held' and hold[1] ~= 'ending' then
   redis.call('ZREM', holds_key, nonce)
+  return {'gone'}
+end
+if ARGV[3] ~= '' and redis.call('ZSCORE', holds_key, nonce) ~= ARGV[3] then
   return {'gone'}
 end
 
 local key_of = {}
-for i = 2, #ARGV do
-  key_of[ARGV[i]] = KEYS[i + 1]
+for i = 4, #ARGV do
+  key_of[ARGV[i]] = KEYS[i]
 end
 local taken = {}
 for product_id, quantity in string.gmatch(hold[2], '(%d+):(%d+):%d+') do

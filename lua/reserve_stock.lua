@@ -1,59 +1,79 @@
 -- Take units of several products of one lane for one order: all of them or none.
 --
 -- Invariant: no product's available units go below zero, and units are never taken without a hold that says for whom
--- and until when. In the order's last lane the hold and the outbox entry are one atomic step.
+-- and until when. In the order's last lane the hold and the outbox entry are one atomic step, and only while every
+-- hold in an earlier lane is within its time: whoever slept between two lanes is not accepted on holds that have ended.
 --
 -- KEYS
---   1 sc:{n}:lane          hash    the lane's state (open, epoch, run_id, last_number, built_epoch)
+--   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
---   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms
+--   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane
 --   5 sc:{n}:holds         zset    nonce by deadline (milliseconds since 1970)
 --   6… sc:{n}:sku:<id>     hash    name, price, status, available: one key per product, each product once
 -- ARGV
---   1  lane             integer
---   2  epoch            integer       the epoch the caller believes in
---   3  nonce            text          the caller's part of the request id; the same nonce gets the same answer
---   4  user id          integer
---   5  user coupon id   integer, or '' for none
---   6  hold time        milliseconds  until the sweeper asks the ledger what became of the hold
---   7  keep time        milliseconds  how long the answer is remembered after its end; 0: not at all
---   8  bell time        milliseconds
---   9  backlog limit    entries
---   10 append           1 in the order's last lane, 0 before
---   11 held             '<lane>:<built epoch> …' of the lanes reserved before, '' for none
---   12 lines            '<product>:<quantity>:<price> …' reserved before, '' for none
---   13… product id, quantity (units) for KEYS 6…; then product id, name for every product reserved before
+--   1  order  text  '<name>=<value> …', every one of these:
+--      lane            integer
+--      epoch           integer       the epoch the caller believes in
+--      nonce           text          the caller's part of the request id; the same nonce gets the same answer
+--      user_id         integer
+--      user_coupon_id  integer, or nothing for none
+--      hold_ms         milliseconds  until the sweeper asks the ledger what became of the hold
+--      keep_ms         milliseconds  how long the answer is remembered after its end; 0: not at all
+--      bell_ms         milliseconds  how long an armed bell keeps others from ringing
+--      backlog_limit   entries       a longer outbox closes the gate
+--      order_lane      integer       the lane that the order is submitted in: the last one
+--      held            '<lane>:<built epoch>,…' of the lanes reserved before, nothing for none
+--      held_until_ms   milliseconds since 1970, the earliest deadline in lanes reserved before; nothing for none
+--      lines           '<product>:<quantity>:<price>,…' reserved before, nothing for none
+--   2… product id, quantity (units) for KEYS 6…; then product id, name for every product reserved before
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
---   {'replayed', request id, 0, built epoch, lines, product id, name, …}   as 'reserved' was
+--   {'ending'}                            this request's hold is overdue; its end is being asked of the ledger
+--   {'replayed', request id, 0, built epoch, deadline, lines, product id, name, …}   as 'reserved' was; the deadline
+--     '' once the hold has ended
+--   {'hold_expired'}                      a hold in an earlier lane is past its deadline
 --   {'product_not_found', product id}                     unknown or not on sale
 --   {'out_of_stock', product id, available, …}            every product that is short
 --   {'backlogged'}
---   {'reserved', request id, ring, built epoch, lines, product id, name, …}
+--   {'reserved', request id, ring, built epoch, deadline, lines, product id, name, …}
 --     request id '' when nothing was appended; ring is 1 when the caller has to ring the bell
 -- COST O(number of products + log number of holds)
 
 local products = #KEYS - 5
-if products < 1 or #ARGV < 12 + 2 * products or #ARGV % 2 ~= 0 then
-  return redis.error_reply('ERR reserve_stock takes 5 keys and the products, 12 arguments and pairs')
+if products < 1 or #ARGV < 1 + 2 * products or #ARGV % 2 ~= 1 then
+  return redis.error_reply('ERR reserve_stock takes 5 keys and the products, the order and pairs')
 end
 local lane_key, outbox_key, bell_key, hold_key, holds_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local lane, epoch, nonce, user_id, user_coupon_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local hold_ms, keep_ms, bell_ms, backlog_limit = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
-local append, held_before, lines_before = ARGV[10] == '1', ARGV[11], ARGV[12]
-if not (string.match(ARGV[6], '^%d+$') and string.match(ARGV[7], '^%d+$') and string.match(bell_ms, '^[1-9]%d*$')) then
+local order = {}
+for name, value in string.gmatch(ARGV[1], '([%a_]+)=(%S*)') do
+  order[name] = value
+end
+for _, name in ipairs({'lane', 'epoch', 'nonce', 'user_id', 'user_coupon_id', 'hold_ms', 'keep_ms', 'bell_ms',
+  'backlog_limit', 'order_lane', 'held', 'held_until_ms', 'lines'}) do
+  if not order[name] then
+    return redis.error_reply('ERR reserve_stock was not told ' .. name)
+  end
+end
+local lane, epoch, nonce, append = order.lane, order.epoch, order.nonce, order.lane == order.order_lane
+local hold_ms, keep_ms, bell_ms = tonumber(order.hold_ms), tonumber(order.keep_ms), order.bell_ms
+local backlog_limit, held_until_ms = tonumber(order.backlog_limit), tonumber(order.held_until_ms)
+if not (string.match(order.hold_ms, '^%d+$') and string.match(order.keep_ms, '^%d+$')
+  and string.match(bell_ms, '^[1-9]%d*$')) then
   return redis.error_reply('ERR reserve_stock takes whole milliseconds')
 end
+local product_ids, quantities = {}, {}
 for i = 1, products do
-  if not string.match(ARGV[12 + 2 * i], '^[1-9]%d*$') then
+  product_ids[i], quantities[i] = ARGV[2 * i], ARGV[1 + 2 * i]
+  if not string.match(quantities[i], '^[1-9]%d*$') then
     return redis.error_reply('ERR reserve_stock takes quantities of at least 1')
   end
 end
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id', 'last_number', 'built_epoch')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number', 'built_epoch')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then
@@ -63,7 +83,7 @@ local built_epoch = state[5]
 
 local function with_names(reply)
   for i = 1, products do
-    reply[#reply + 1] = ARGV[11 + 2 * i]
+    reply[#reply + 1] = product_ids[i]
     reply[#reply + 1] = redis.call('HGET', KEYS[5 + i], 'name') or ''
   end
   return reply
@@ -77,8 +97,19 @@ if known[1] == 'refused' then
   end
   return answer
 end
-if known[1] then
-  return with_names({'replayed', known[2], 0, built_epoch, known[3]})
+if known[1] == 'ending' then
+  return {'ending'}
+end
+-- Units that an earlier lane gave back are not held any more: there the request has to take them anew. What was
+-- submitted is answered as it was, whatever became of it: the request id tells.
+if known[1] and not (known[1] == 'released' and known[2] == '') then
+  return with_names({'replayed', known[2], 0, built_epoch, redis.call('ZSCORE', holds_key, nonce) or '', known[3]})
+end
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+if held_until_ms and now_ms >= held_until_ms then
+  return {'hold_expired'}
 end
 
 -- A refusal is remembered only for a caller who asked under an idempotency key: it must hear the same no again.
@@ -92,7 +123,7 @@ end
 
 local lines, short = {}, {'out_of_stock'}
 for i = 1, products do
-  local product_id, quantity = ARGV[11 + 2 * i], ARGV[12 + 2 * i]
+  local product_id, quantity = product_ids[i], quantities[i]
   local sku = redis.call('HMGET', KEYS[5 + i], 'status', 'price', 'available')
   if sku[1] ~= 'ACTIVE' then
     return refused({'product_not_found', product_id})
@@ -110,23 +141,21 @@ if redis.call('XLEN', outbox_key) >= backlog_limit then
   return {'backlogged'}
 end
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local own_lines = table.concat(lines, ' ')
-local request_id, ring = '', 0
+local own_lines = table.concat(lines, ',')
+local request_id, ring, deadline_ms = '', 0, string.format('%.0f', now_ms + hold_ms)
 
 -- The append comes first: it is the only write that Redis could refuse, and then nothing has changed.
 if append then
   local number = string.format('%.0f', state[4] + 1)
   request_id = lane .. '.' .. epoch .. '.' .. number .. '.' .. nonce
-  local held = (held_before == '' and '' or held_before .. ' ') .. lane .. ':' .. built_epoch
-  local entry = {'kind', 'order', 'request_id', request_id, 'nonce', nonce, 'user_id', user_id,
-    'user_coupon_id', user_coupon_id, 'decided_at_ms', string.format('%.0f', now_ms), 'held', held,
-    'lines', (lines_before == '' and '' or lines_before .. ' ') .. own_lines}
+  local held = (order.held == '' and '' or order.held .. ',') .. lane .. ':' .. built_epoch
+  local entry = {'kind', 'order', 'request_id', request_id, 'nonce', nonce, 'user_id', order.user_id,
+    'user_coupon_id', order.user_coupon_id, 'decided_at_ms', string.format('%.0f', now_ms), 'held', held,
+    'lines', (order.lines == '' and '' or order.lines .. ',') .. own_lines}
   for i, word in ipairs(with_names({})) do
     entry[#entry + 1] = i % 2 == 1 and 'name:' .. word or word
   end
-  for i = 13 + 2 * products, #ARGV, 2 do
+  for i = 2 + 2 * products, #ARGV, 2 do
     entry[#entry + 1] = 'name:' .. ARGV[i]
     entry[#entry + 1] = ARGV[i + 1]
   end
@@ -135,13 +164,14 @@ if append then
 end
 
 for i = 1, products do
-  redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. ARGV[12 + 2 * i])
+  redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. quantities[i])
 end
 redis.call('HSET', hold_key, 'state', 'held', 'request_id', request_id, 'lines', own_lines,
-  'keep_ms', string.format('%.0f', keep_ms))
-redis.call('ZADD', holds_key, string.format('%.0f', now_ms + hold_ms), nonce)
+  'keep_ms', string.format('%.0f', keep_ms), 'order_lane', order.order_lane)
+redis.call('PERSIST', hold_key)
+redis.call('ZADD', holds_key, deadline_ms, nonce)
 
 if append then
   ring = redis.call('SET', bell_key, '1', 'NX', 'PX', bell_ms) and 1 or 0
 end
-return with_names({'reserved', request_id, ring, built_epoch, own_lines})
+return with_names({'reserved', request_id, ring, built_epoch, deadline_ms, own_lines})

@@ -1,19 +1,20 @@
 -- Put the units of a cancelled order back on sale.
 --
--- Invariant: the units of one order come back once, however often this is repeated. A rebuild of the lane counts what
--- the ledger has taken back already, and leaves the marker that keeps this script from doing it again.
+-- Invariant: the units of one order come back once, however often this is repeated. A lane that was built after the
+-- cancellation has counted them already: who read in the ledger that they were to be returned, and then slept through
+-- the rebuild, returns nothing.
 --
 -- KEYS
 --   1 sc:{n}:lane              hash    the lane's state
 --   2 sc:{n}:returned:<nonce>  string  marker
 --   3… sc:{n}:sku:<id>         hash    available: one key per product
 -- ARGV
---   1  epoch      integer
---   2  keep time  milliseconds  how long the marker is kept
---   3… quantity   units, in the order of KEYS 3…
+--   1  built epoch  integer       the lane's, as the ledger had it when it said that the units are to be returned
+--   2  keep time    milliseconds  how long the marker is kept
+--   3… quantity     units, in the order of KEYS 3…
 -- RETURNS (the first that applies)
---   {'lane_not_ready'}
---   {'stale_epoch', epoch}
+--   {'lane_not_ready'}     closed, or the ledger knows of a rebuild that the lane has yet to see
+--   {'rebuilt'}
 --   {'already_returned'}
 --   {'returned'}
 -- COST O(number of products)
@@ -21,19 +22,21 @@
 if #KEYS < 3 or #ARGV ~= #KEYS then
   return redis.error_reply('ERR return_stock takes the lane, the marker, products; 2 arguments, as many quantities')
 end
-local lane_key, marker_key, epoch, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local lane_key, marker_key, built_epoch, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 for i = 3, #ARGV do
   if not string.match(ARGV[i], '^[1-9]%d*$') then
     return redis.error_reply('ERR return_stock takes quantities of at least 1')
   end
 end
 
-local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'run_id')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then
+local state = redis.call('HMGET', lane_key, 'open', 'replid', 'built_epoch')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[2] ~= server
+  or tonumber(state[3]) < tonumber(built_epoch) then
   return {'lane_not_ready'}
 end
-if state[2] ~= epoch then
-  return {'stale_epoch', state[2]}
+if tonumber(state[3]) > tonumber(built_epoch) then
+  return {'rebuilt'}
 end
 if redis.call('EXISTS', marker_key) == 1 then
   return {'already_returned'}

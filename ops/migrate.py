@@ -8,7 +8,7 @@ import sys
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, LaneCountMismatch
-from engine.gate.server import security_warning
+from engine.gate.server import refuse_eviction, security_warning
 from engine.ledger.schema import migrate
 from engine.upkeep.rebuild import recorded_request_key
 from engine.upkeep.relane import relane
@@ -19,6 +19,7 @@ def main() -> int:
     """Migrate, then check that the data was built with as many lanes as the settings say; the exit code."""
     try:
         engine = Engine.connect(Settings.from_environment())
+        refuse_eviction(engine.gate)
         migrate(engine.ledger)
         _check_lanes(engine)
         if warning := security_warning(engine.gate):

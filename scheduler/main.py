@@ -1,8 +1,8 @@
 """Run the scheduler: ``python -m scheduler.main``. Exactly one is active; the others stand by.
 
 Who is active holds an advisory lock in Postgres, on a connection of its own: it is gone the moment the process or the
-connection is, and a standby takes over. A job that fails is logged and due again; a scheduler thread that dies ends the
-process, for the supervisor to start anew.
+connection is, or a few seconds after the process has stopped moving, and a standby takes over. A job that fails is
+logged and due again; a scheduler thread that dies ends the process, for the supervisor to start anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
 """Advisory lock: who holds it is the active scheduler."""
+SILENCE_SECONDS = 5
+"""An active scheduler that has not been heard for so long has stopped: Postgres ends its session, and the lock is free.
+When it wakes it may be in the middle of anything; what it still writes is refused where it is stale."""
 STANDBY_SECONDS = 1.0
 PULSE_SECONDS = 1.0
 
@@ -44,6 +47,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    pulse = heartbeat.Pulse(engine.gate, "scheduler").start()
     try:
         while not stopped.is_set():
             _stand_by_and_run(engine, stopped)
@@ -52,6 +56,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        pulse.stop()
         engine.close()
     return 0
 
@@ -60,6 +65,7 @@ def _stand_by_and_run(engine: Engine, stopped: threading.Event) -> None:
     """Be active for as long as the lock is ours, if it is to be had now."""
     try:
         with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"SET idle_session_timeout = '{SILENCE_SECONDS}s'"))
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one():
                 _be_active(engine, connection, stopped)
                 connection.invalidate()
@@ -73,11 +79,13 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
     fatal: list[BaseException] = []
     for job, seconds in (
         (jobs.watch_lanes, 1.0),
+        (jobs.tell_alive, 1.0),
         (jobs.ring_old_bells, 0.5),
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
         (jobs.sweep_followups, 1.0),
         (jobs.rebuild_ranking, 60.0),
+        (jobs.auditing(lambda: not stopped.is_set()), 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
     ):
         # The first time at once: a standby that takes over does not know for how long nobody did it.
@@ -100,8 +108,8 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
             thread = scheduler._thread
             if thread is None or not thread.is_alive():
                 raise SystemExit("the scheduler's thread died")
-            heartbeat.beat(engine.gate, "scheduler")
     finally:
+        jobs.close_rounds()
         if scheduler.running:
             scheduler.shutdown(wait=True)
 

@@ -12,13 +12,12 @@ from typing_extensions import TypedDict
 
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
-from engine.shop.accounts import BalanceTooLarge
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, Success, answers, reads
 from web.fields import RequestBody, idempotency_key
 from web.pages import page_of, requested_page
-from web.problems import TEMPORARY_ERROR, InvalidRequest, refused
+from web.problems import TEMPORARY_ERROR, refused
 
 MOST_CHARGED = 100_000_000
 
@@ -74,10 +73,7 @@ class Transactions(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def charge_balance(user_id: int, body: ChargeBody) -> Response:
-    try:
-        outcome = accounts.charge_balance(current_engine(), user_id, body.amount, idempotency_key())
-    except BalanceTooLarge as error:
-        raise InvalidRequest("amount", "the balance would become larger than can be kept") from error
+    outcome = accounts.charge_balance(current_engine(), user_id, body.amount, idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(outcome)
 
 

@@ -6,16 +6,19 @@ import logging
 import sys
 from multiprocessing.util import Finalize
 
-from apiflask import APIFlask
-
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
+from engine.gate.heartbeat import Pulse
 from web.app import create_app
+from web.demo_rush import Demo
+from web.door import Door
+from web.limits import limits_from
+from web.tokens import authenticator_from
 
 
-def application_of_this_process() -> APIFlask:
-    """Read the settings and make the application; with wrong settings, print all of them and exit with code 2."""
+def door_of_this_process() -> Door:
+    """Read the settings and make the application behind its door; wrong settings: print them all, exit with 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # readyz asks it every time, and it tells every time
     try:
@@ -24,9 +27,12 @@ def application_of_this_process() -> APIFlask:
         print(error, file=sys.stderr)
         sys.exit(2)
     engine = Engine.connect(settings)
+    pulse = Pulse(engine.gate, "web").start()
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return create_app(engine)
+    Finalize(None, pulse.stop, exitpriority=1)
+    limits = limits_from(settings, engine.gate)
+    return Door(create_app(engine, authenticator_from(settings), limits, Demo.of(settings)))
 
 
-app = application_of_this_process()
+app = door_of_this_process()

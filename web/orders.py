@@ -13,10 +13,12 @@ from typing_extensions import TypedDict
 
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
-from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus
+from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus, Submitted
 from engine.shop import cancellation
 from engine.shop import orders as engine_orders
+from engine.shop.orders import OrderAsk
 from web.answers import answer
+from web.auth import act_for, current_caller
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
@@ -114,25 +116,29 @@ class OrdersOfUser(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY, PREFER),
 )
 def place_order(body: OrderBody) -> Response:
+    act_for(body.user_id)
+    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key()))
+    if isinstance(outcome, Refused):
+        return refused(outcome)
+    return answer_submission(outcome.request_id, order_submitted(outcome))
+
+
+def order_asked(body: OrderBody, key: str | None) -> OrderAsk:
+    """What a body asks for: lines of one product are added up."""
     quantities: Counter[int] = Counter()
     for line in body.order_items:
         quantities[line.product_id] += line.quantity
-    outcome = engine_orders.place_order(
-        current_engine(),
-        user_id=body.user_id,
-        quantities=quantities,
-        user_coupon_id=body.user_coupon_id,
-        idempotency_key=idempotency_key(),
-    )
-    if isinstance(outcome, Refused):
-        return refused(outcome)
-    pending: OrderSubmitted = {
-        "requestId": outcome.request_id,
+    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key)
+
+
+def order_submitted(submitted: Submitted) -> OrderSubmitted:
+    """What is told of an order that is accepted and not yet settled."""
+    return {
+        "requestId": submitted.request_id,
         "kind": RequestKind.ORDER.value,
         "status": RequestStatus.PENDING.value,
-        "userId": outcome.user_id,
+        "userId": submitted.user_id,
     }
-    return answer_submission(outcome.request_id, pending)
 
 
 @orders.get("/orders/<order_id>")
@@ -143,7 +149,9 @@ def place_order(body: OrderBody) -> Response:
 def show_order(order_id: int) -> Response:
     with current_engine().ledger.read() as connection:
         order = ledger_orders.order_by_id(connection, order_id)
-    return refused(Refused(Refusal.ORDER_NOT_FOUND)) if order is None else answer(order_body(order))
+    if order is None or not current_caller().may_act_for(order.user_id):
+        return refused(Refused(Refusal.ORDER_NOT_FOUND))
+    return answer(order_body(order))
 
 
 @orders.get("/users/<user_id>/orders")
@@ -174,9 +182,11 @@ def orders_of_user(user_id: int) -> Response:
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def cancel_order(order_id: int) -> Response:
-    outcome = cancellation.cancel_order(
-        current_engine(), order_id, user_id=_cancel_body().user_id, idempotency_key=idempotency_key()
-    )
+    body = _cancel_body()
+    if body.user_id is not None:
+        act_for(body.user_id)
+    owner = current_caller().only_sees if body.user_id is None else body.user_id
+    outcome = cancellation.cancel_order(current_engine(), order_id, user_id=owner, idempotency_key=idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(outcome)
 
 

@@ -9,7 +9,7 @@ from urllib.request import parse_http_list
 
 LONGEST_WAIT_SECONDS = 10
 WAITING_PLACES = 8
-"""How many requests of one process may wait at a time: half of its threads (``--blocking-threads`` in the Procfile),
+"""How many requests of one process may wait at a time: half of its threads (``web.wsgi_bridge.THREADS``),
 so that the other half is always there to take submissions."""
 LONGEST_HEADER = 1000
 _DIGITS_READ = 9

@@ -19,8 +19,6 @@ from web.moments import render_moment
 from web.problems import InvalidRequest
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_SAFE_INTEGER = 2**53 - 1
-"""What every client, JavaScript's included, can tell from its neighbours."""
 INTEGER_LITERAL_CHARACTERS = 20
 
 
@@ -37,30 +35,40 @@ class StrictJSONProvider(DefaultJSONProvider):
     """Reads strictly, writes compactly; a datetime is written as RFC 3339 in UTC."""
 
     def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
-        """The value of a JSON text in UTF-8.
-
-        Raises MalformedJson for what RFC 8259 leaves to the parser and we do not take: duplicate keys, NaN and
-        Infinity, NUL and lone surrogates in strings, nesting deeper than the interpreter's stack. An integer of more
-        than 20 characters becomes a shorter one that is still outside every limit: the member that holds it is refused
-        by name, and no quadratic conversion is run for a stranger.
-        """
-        try:
-            text = s.decode("utf-8") if isinstance(s, bytes) else s
-            value = _DECODER.decode(text)
-            # UTF-8 has no surrogates and JSON no raw control characters: only an escape can smuggle them in.
-            if "\\u" in text:
-                _refuse_unstorable_text(value)
-        except UnicodeDecodeError as error:
-            raise MalformedJson("must be UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise MalformedJson(f"not JSON: {error.msg} at character {error.pos}") from error
-        except RecursionError as error:
-            raise MalformedJson("nested too deeply") from error
-        return value
+        """As :func:`read_json`."""
+        return read_json(s)
 
     def dumps(self, obj: Any, **_kwargs: Any) -> str:
-        """A JSON text without spaces, its members in the order given."""
-        return _ENCODER.encode(obj)
+        """As :func:`write_json`."""
+        return write_json(obj)
+
+
+def read_json(source: str | bytes) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises MalformedJson for what RFC 8259 leaves to the parser and we do not take: duplicate keys, NaN and
+    Infinity, NUL and lone surrogates in strings, nesting deeper than the interpreter's stack. An integer of more
+    than 20 characters becomes a shorter one that is still outside every limit: the member that holds it is refused
+    by name, and no quadratic conversion is run for a stranger.
+    """
+    try:
+        text = source.decode("utf-8") if isinstance(source, bytes) else source
+        value = _DECODER.decode(text)
+        # UTF-8 has no surrogates and JSON no raw control characters: only an escape can smuggle them in.
+        if "\\u" in text:
+            _refuse_unstorable_text(value)
+    except UnicodeDecodeError as error:
+        raise MalformedJson("must be UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise MalformedJson("nested too deeply") from error
+    return value
+
+
+def write_json(value: Any) -> str:
+    """A JSON text without spaces, its members in the order given."""
+    return _ENCODER.encode(value)
 
 
 class StrictRequest(Request):

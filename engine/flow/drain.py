@@ -3,6 +3,10 @@
 It never decides again. What the gate granted, the ledger records; an entry that the ledger refuses is a fault, put
 into quarantine for a person to look at, and the rest goes on. Killed anywhere, the next drain reads the same head, and
 the unique request ids make the repetition harmless.
+
+Asleep between reading and writing, it may wake in another world: Redis forgot what it had read, the lane was opened
+anew, and others have what these entries promised. So the transaction that records looks first at what the lane stands
+on by now, and drops what it does not stand on. Constraints alone would punish the newer promise.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import outbox
 from engine.gate.outbox import Entry
 from engine.ledger import coupons as ledger_coupons
@@ -42,6 +47,8 @@ class DrainReport:
     recorded: int = 0
     orders: int = 0
     quarantined: int = 0
+    forgotten: int = 0
+    """Entries that were dropped: the lane was opened anew without them."""
     batches: int = 0
     leased_elsewhere: bool = False
     more: bool = False
@@ -119,7 +126,9 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
     """
     entries = outbox.read_head(engine.gate, report.lane, BATCH_LIMIT)
     if entries:
+        reach("drain.after_reading_head")
         _record(engine, report, entries)
+        reach("drain.before_removal")
         outbox.remove(engine.gate, report.lane, entries)
         report.batches += 1
     return len(entries)
@@ -130,17 +139,13 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     lane = report.lane
     for attempt in (1, 2):
         try:
-            settlement = engine.ledger.run(lambda connection: _record_batch(connection, lane, entries))
+            recorded = engine.ledger.run(lambda connection: _record_batch(connection, lane, entries))
         except (DBAPIError, ValueError, KeyError) as error:
             # The first refusal may be a drain beside this one that committed the same rows: look once more.
             if attempt == 2:
                 refusal = error
         else:
-            report.recorded += len(entries)
-            report.orders += len(settlement.sold) + len(settlement.unsold)
-            end_holds(engine, settlement)
-            if settlement.sold:
-                engine.bell.ring_for_followups()
+            _conclude(engine, report, entries, recorded)
             return
     if len(entries) > 1:
         middle = len(entries) // 2
@@ -150,16 +155,42 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     _quarantine(engine, report, entries[0], refusal)
 
 
-def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> Settlement:
-    """Write all entries, kind by kind, each kind in a fixed number of statements; what became of the orders."""
-    issuances = [_issuance(entry) for entry in entries if _kind(entry) is RequestKind.COUPON_ISSUE]
-    orders = [submitted_order(entry) for entry in entries if _kind(entry) is RequestKind.ORDER]
+def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], recorded: _Recorded) -> None:
+    """What follows a commit: the gate is told of holds, a worker of follow-ups, the log of what was dropped."""
+    forgotten = len(entries) - recorded.count
+    report.recorded += recorded.count
+    report.forgotten += forgotten
+    report.orders += len(recorded.settlement.sold) + len(recorded.settlement.unsold)
+    reach("drain.after_commit")
+    end_holds(engine, recorded.settlement)
+    if recorded.settlement.sold:
+        engine.bell.ring_for_followups()
+    if forgotten:
+        logger.warning("lane %d was opened anew without %d decisions that a drain still held", report.lane, forgotten)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What one transaction recorded: how many of its entries, and what became of their orders."""
+
+    count: int
+    settlement: Settlement
+
+
+def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> _Recorded:
+    """Write the entries that the lane stands on, kind by kind, each kind in a fixed number of statements."""
+    fence = progress.fence(connection, lane, entries[0].epoch)
+    standing = [entry for entry in entries if fence.admits(entry.epoch, entry.number)]
+    issuances = [_issuance(entry) for entry in standing if _kind(entry) is RequestKind.COUPON_ISSUE]
+    orders = [submitted_order(entry) for entry in standing if _kind(entry) is RequestKind.ORDER]
     # Coupons first: an order may redeem one that was issued just before it.
     if issuances:
         ledger_coupons.record_issuances(connection, issuances)
     settlement = settle_orders(connection, orders) if orders else Settlement()
-    progress.advance(connection, lane, entries[-1].number)
-    return settlement
+    if standing:
+        progress.advance(connection, lane, standing[-1].number)
+    reach("drain.before_commit")
+    return _Recorded(len(standing), settlement)
 
 
 def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Exception) -> None:
@@ -172,18 +203,23 @@ def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Except
         "error": _storable(f"{type(error).__name__}: {error}"[:2000]),
     }
 
-    def work(connection: Connection) -> None:
-        progress.quarantine(connection, report.lane, values)
-        progress.advance(connection, report.lane, entry.number)
+    def work(connection: Connection) -> bool:
+        stands = progress.fence(connection, report.lane, entry.epoch).admits(entry.epoch, entry.number)
+        if stands:
+            progress.quarantine(connection, report.lane, values)
+            progress.advance(connection, report.lane, entry.number)
+        return stands
 
-    engine.ledger.run(work)
+    if not engine.ledger.run(work):
+        report.forgotten += 1
+        return
     report.quarantined += 1
     logger.error("ALARM: entry %s of lane %d went into quarantine: %s", entry.entry_id, report.lane, values["error"])
 
 
 def _storable(text: str) -> str:
-    """Postgres holds every character but one, and an entry that could not even be quarantined would block its lane."""
-    return text.replace("\0", "\\0")
+    """Postgres holds UTF-8 without NUL, and an entry that could not even be quarantined would block its lane."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace").replace("\0", "\\0")
 
 
 def _kind(entry: Entry) -> RequestKind:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
 from engine.errors import BrokenContract, EngineError, GateUnavailable
+from engine.fault_points import reach
 from engine.flow.data_platform import DataPlatform
 from engine.flow.returns import return_stock
 from engine.ledger import followups as ledger_followups
@@ -28,6 +29,7 @@ from engine.ledger import statistics
 from engine.ledger.followups import Failure, Followup, FollowupKind
 from engine.ledger.order_events import OrderEventName, read_events, record_events
 from engine.ledger.orders import order_by_id
+from engine.ledger.progress import built_epochs
 
 BATCH_LIMIT = 500
 RETURNS_LIMIT = 50
@@ -86,6 +88,10 @@ class _Taken:
     untried: list[Followup] = field(default_factory=list)
     untried_delay_seconds: float = 0.0
     unavailable: str = ""
+
+
+_Effect = Callable[[Sequence[Followup], Mapping[int, int]], _Taken]
+"""Does what claimed rows ask for; told of the lanes' built epochs as they were when the rows were claimed."""
 
 
 def workable_kinds(engine: Engine) -> tuple[FollowupKind, ...]:
@@ -171,7 +177,7 @@ class _Run:
                 return self._commit_with_effect(kind, None) > 0
             if kind is FollowupKind.RETURN_STOCK:
                 return self._claim_and_do(kind, RETURNS_LIMIT, self._return_stock)
-            return self._claim_and_do(kind, self._deliveries, lambda rows: self._deliver(DELIVERIES[kind], rows))
+            return self._claim_and_do(kind, self._deliveries, lambda rows, _: self._deliver(DELIVERIES[kind], rows))
         except EngineError as error:
             self._report.unavailable[kind] = str(error)
             return False
@@ -190,6 +196,7 @@ class _Run:
             if rows:
                 LEDGER_EFFECTS[kind](connection, [row.order_id for row in rows])
                 ledger_followups.finish(connection, rows)
+                reach("followups.before_commit")
 
         try:
             self._engine.ledger.run(work)
@@ -208,16 +215,24 @@ class _Run:
 
     # -- effects elsewhere
 
-    def _claim_and_do(self, kind: FollowupKind, limit: int, do: Callable[[Sequence[Followup]], _Taken]) -> bool:
+    def _claim_and_do(self, kind: FollowupKind, limit: int, do: _Effect) -> bool:
         """Claim, do, mark. Dying in between leaves rows that are due again when the lease is over."""
         engine = self._engine
-        rows = engine.ledger.run(lambda connection: ledger_followups.claim_due(connection, kind, limit, LEASE_SECONDS))
+
+        def claim(connection: Connection) -> tuple[list[Followup], dict[int, int]]:
+            # Together: what is still to be done, and of which rebuilds of the gate that was said.
+            return ledger_followups.claim_due(connection, kind, limit, LEASE_SECONDS), built_epochs(connection)
+
+        rows, epochs = engine.ledger.run(claim)
         if not rows:
             return False
+        reach("followups.claimed")
         # Taken that often and never brought back: whatever it is that ends the worker must not do so for ever.
         lost = [row for row in rows if row.attempts > MOST_ATTEMPTS]
-        taken = do([row for row in rows if row.attempts <= MOST_ATTEMPTS])
+        taken = do([row for row in rows if row.attempts <= MOST_ATTEMPTS], epochs)
         taken.failures += [_failure(row, row.attempts, "no attempt ever came to an end") for row in lost]
+
+        reach("followups.unmarked")
 
         def mark(connection: Connection) -> None:
             ledger_followups.finish(connection, taken.done)
@@ -230,7 +245,7 @@ class _Run:
             self._report.unavailable[kind] = taken.unavailable
         return bool(taken.done)
 
-    def _return_stock(self, rows: Sequence[Followup]) -> _Taken:
+    def _return_stock(self, rows: Sequence[Followup], epochs: Mapping[int, int]) -> _Taken:
         taken = _Taken()
         with self._engine.ledger.read() as connection:
             orders = {row.order_id: order_by_id(connection, row.order_id) for row in rows}
@@ -239,7 +254,7 @@ class _Run:
             try:
                 if order is None or order.status != "CANCELLED":
                     raise BrokenContract("the order is not cancelled")
-                return_stock(self._engine, [order])
+                return_stock(self._engine, order, epochs)
             except GateUnavailable as error:
                 # The gate is being rebuilt or away: no fault of the order's, so it costs none of its attempts.
                 taken.untried = list(rows[place:])

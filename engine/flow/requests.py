@@ -1,54 +1,49 @@
-"""Where a request stands. The outbox is asked first, the ledger second: an entry leaves only after its commit."""
+"""Where requests stand. The outbox is asked first, the ledger second: an entry leaves only after its commit."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from engine.context import Engine
-from engine.errors import GateUnavailable
+from engine.errors import EngineError, GateUnavailable
 from engine.gate import outbox
-from engine.gate.outbox import Whereabouts
+from engine.gate.outbox import Whereabouts, owner_in
 from engine.gate.request_ids import RequestId, parse_request_id
-from engine.ledger.coupons import issuance_result
-from engine.ledger.orders import order_body, order_end
-from engine.ledger.progress import is_quarantined
+from engine.ledger.coupons import issuance_results
+from engine.ledger.orders import order_body, order_ends
+from engine.ledger.progress import progress_of_lane, quarantined_among
 from engine.outcomes import Refusal, Refused, RequestKind, RequestState, RequestStatus
 
 FIRST_LOOK_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.2
 
 _LOST = Refused(Refusal.TEMPORARY_ERROR)
+_NOT_FOUND = Refused(Refusal.REQUEST_NOT_FOUND)
+
+StateOutcome = RequestState | Refused | EngineError
 
 
-def request_state(engine: Engine, request_id: str) -> RequestState | Refused:
+def request_state(engine: Engine, request_id: str, asked_by: int | None = None) -> RequestState | Refused:
     """The state of a request: PENDING while it waits for its commit, then what the ledger says.
 
-    Polling a pending request touches no Postgres. Raises GateUnavailable or LedgerUnavailable when the answer is not
-    to be had now.
+    If ``asked_by`` names a user, somebody else's request is as one that does not exist. Polling a pending request
+    touches no Postgres. Raises GateUnavailable or LedgerUnavailable when the answer is not to be had now.
     """
-    request = parse_request_id(request_id, engine.gate.request_key())
-    if request is None:
-        return Refused(Refusal.REQUEST_NOT_FOUND)
-    found = _look_into_outbox(engine, request)
-    if found.fields is not None:
-        return RequestState(request_id, request.kind, RequestStatus.PENDING)
-    recorded = _recorded_state(engine, request)
-    if recorded is not None:
-        return recorded
-    if found.epoch is None:
-        raise GateUnavailable(f"lane {request.lane} is not ready; whether it holds the request is not known yet")
-    if request.epoch < found.epoch:
-        # The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came.
-        return RequestState(request_id, request.kind, RequestStatus.FAILED, error=_LOST)
-    return Refused(Refusal.REQUEST_NOT_FOUND)
+    state = _state(engine, request_id)
+    if isinstance(state, Refused) or state.is_seen_by(asked_by):
+        return state
+    return _NOT_FOUND
 
 
-def wait_for_request(engine: Engine, request_id: str, timeout_seconds: float) -> RequestState | Refused:
+def wait_for_request(
+    engine: Engine, request_id: str, timeout_seconds: float, asked_by: int | None = None
+) -> RequestState | Refused:
     """As :func:`request_state`, but looks again until the state is final or the time is over."""
     deadline = time.monotonic() + timeout_seconds
     pause = FIRST_LOOK_SECONDS
     while True:
-        state = request_state(engine, request_id)
+        state = request_state(engine, request_id, asked_by)
         remaining = deadline - time.monotonic()
         if isinstance(state, Refused) or state.status is not RequestStatus.PENDING or remaining <= 0:
             return state
@@ -56,26 +51,85 @@ def wait_for_request(engine: Engine, request_id: str, timeout_seconds: float) ->
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-def _look_into_outbox(engine: Engine, request: RequestId) -> Whereabouts:
-    if request.lane >= engine.gate.lanes:
+def _state(engine: Engine, request_id: str) -> RequestState | Refused:
+    request = parse_request_id(request_id, engine.gate.request_key())
+    if request is None:
+        return _NOT_FOUND
+    (outcome,) = request_states(engine, request.lane, [request])
+    if isinstance(outcome, EngineError):
+        raise outcome
+    return outcome
+
+
+def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> list[StateOutcome]:
+    """As :func:`request_state` for requests of one lane, in their order: one look into the outbox for all of them, and
+    a few queries for all that are not there."""
+    found = _look_into_outbox(engine, lane, requests)
+    gone = [request for request, where in zip(requests, found, strict=True) if not where.waits]
+    recorded = _recorded_states(engine, gone) if gone else {}
+    return [
+        RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
+        if where.waits
+        else recorded.get(str(request)) or _unrecorded_state(engine, request, where)
+        for request, where in zip(requests, found, strict=True)
+    ]
+
+
+def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
+    if lane >= engine.gate.lanes:
         # From a time with more lanes; they were drained before their number was changed.
-        return Whereabouts(epoch=request.epoch)
-    return outbox.find(engine.gate, request)
+        return [Whereabouts(False, request.epoch) for request in requests]
+    return outbox.find(engine.gate, lane, requests)
 
 
-def _recorded_state(engine: Engine, request: RequestId) -> RequestState | None:
-    request_id = str(request)
+def _unrecorded_state(engine: Engine, request: RequestId, where: Whereabouts) -> StateOutcome:
+    """What to say of a request that is in neither place."""
+    if where.epoch is None:
+        return GateUnavailable(f"lane {request.lane} is not ready; whether it holds the request is not known yet")
+    if request.epoch < where.epoch:
+        # The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came.
+        return RequestState(str(request), request.kind, RequestStatus.FAILED, error=_LOST)
+    if _is_replaced(engine, request.lane, where.epoch):
+        return GateUnavailable(f"another server has lane {request.lane} now than the one that answered")
+    return _NOT_FOUND
+
+
+def _is_replaced(engine: Engine, lane: int, epoch: int) -> bool:
+    """Whether the lane goes on under a newer epoch, on another server than the one that says this, which was replaced
+    and has not heard of it."""
+    if lane >= engine.gate.lanes:
+        return False
     with engine.ledger.read() as connection:
-        if request.kind is RequestKind.ORDER:
-            end = order_end(connection, request.nonce)
-            if end is not None and end.failure is not None:
-                return RequestState(request_id, request.kind, RequestStatus.FAILED, error=Refused(end.failure))
-            result = None if end is None or end.order is None else order_body(end.order)
-        else:
-            result = issuance_result(connection, request_id)
-        if result is not None:
-            return RequestState(request_id, request.kind, RequestStatus.COMPLETED, result=result)
-        quarantined = is_quarantined(connection, request_id)
-    if quarantined:
-        return RequestState(request_id, request.kind, RequestStatus.FAILED, error=_LOST)
-    return None
+        recorded = progress_of_lane(connection, lane)
+    return recorded is not None and recorded.epoch > epoch
+
+
+def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str, RequestState]:
+    """What the ledger knows of them, by request id."""
+    issuances = [str(request) for request in requests if request.kind is RequestKind.COUPON_ISSUE]
+    orders = {str(request): request.nonce for request in requests if request.kind is RequestKind.ORDER}
+    states: dict[str, RequestState] = {}
+    with engine.ledger.read() as connection:
+        results = issuance_results(connection, issuances) if issuances else {}
+        ends = order_ends(connection, list(orders.values())) if orders else {}
+        for request_id, result in results.items():
+            states[request_id] = _completed(request_id, RequestKind.COUPON_ISSUE, result, result["userId"])
+        for request_id, nonce in orders.items():
+            end = ends.get(nonce)
+            if end is not None and end.order is not None:
+                states[request_id] = _completed(request_id, RequestKind.ORDER, order_body(end.order), end.user_id)
+            elif end is not None and end.failure is not None:
+                states[request_id] = _failed(request_id, RequestKind.ORDER, Refused(end.failure), end.user_id)
+        unknown = {str(request): request.kind for request in requests if str(request) not in states}
+        quarantined = quarantined_among(connection, list(unknown)) if unknown else {}
+    for request_id, fields in quarantined.items():
+        states[request_id] = _failed(request_id, unknown[request_id], _LOST, owner_in(fields))
+    return states
+
+
+def _completed(request_id: str, kind: RequestKind, result: dict[str, object], user_id: int | None) -> RequestState:
+    return RequestState(request_id, kind, RequestStatus.COMPLETED, result=result, user_id=user_id)
+
+
+def _failed(request_id: str, kind: RequestKind, error: Refused, user_id: int | None) -> RequestState:
+    return RequestState(request_id, kind, RequestStatus.FAILED, error=error, user_id=user_id)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from engine.context import Engine
 from engine.gate import stock
 from engine.ledger.orders import Order
 
 
-def return_stock(engine: Engine, orders: Sequence[Order]) -> None:
-    """Put their units back on sale; each order's once, however often this is repeated.
+def return_stock(engine: Engine, order: Order, built_epochs: Mapping[int, int]) -> None:
+    """Put an order's units back on sale, once, however often this is repeated.
 
+    ``built_epochs`` are the lanes' as the ledger had them when it said that the order's units are to be returned.
     Raises GateUnavailable while a lane is not ready; what was done by then is not done again.
     """
-    for order in orders:
-        by_lane: dict[int, list[tuple[int, int]]] = {}
-        for item in order.items:
-            lane = stock.lane_of_product(engine.gate, item.product_id)
-            by_lane.setdefault(lane, []).append((item.product_id, item.quantity))
-        for lane, quantities in sorted(by_lane.items()):
-            stock.put_back(engine.gate, lane, order.nonce, quantities)
+    by_lane: dict[int, list[tuple[int, int]]] = {}
+    for item in order.items:
+        lane = stock.lane_of_product(engine.gate, item.product_id)
+        by_lane.setdefault(lane, []).append((item.product_id, item.quantity))
+    for lane, quantities in sorted(by_lane.items()):
+        stock.put_back(engine.gate, lane, built_epochs.get(lane, 0), order.nonce, quantities)

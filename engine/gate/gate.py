@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions
+from redis.cluster import RedisCluster
 
 from engine.errors import BrokenContract, GateUnavailable, LaneCountMismatch
 from engine.gate import keys
 from engine.gate.clients import RedisClient, connect
-from engine.gate.scripts import Argument, script
+from engine.gate.scripts import Argument, Call, script
 
 BELL_SECONDS = 5
 """How long an armed bell keeps others from ringing: longer than a busy worker needs to get to it."""
@@ -23,10 +24,13 @@ _UNAVAILABLE = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.ClusterDownError,
+    redis.exceptions.RedisClusterException,
     redis.exceptions.OutOfMemoryError,
     OSError,
 )
 _UNAVAILABLE_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED")
+_OF_A_PIPELINE = " caused error: "
+"""redis-py puts the command before the reply when a command of a pipeline fails."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,27 @@ class LaneState:
     lane: int
     open: bool
     epoch: int | None
-    approved_run_id: str
+    approved_replid: str
     last_number: int | None
     lanes: int | None
     request_key: str
-    run_id: str
+    replid: str
     backlog: int
     head_age_ms: int | None
+    built_epoch: int | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether this lane decides: open, and on the server that the guard approved."""
-        return self.open and self.approved_run_id == self.run_id
+        """Whether this lane decides: open, and going on with the history that the guard approved."""
+        return self.open and self.approved_replid == self.replid
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the gate took terms over: what the ledger may rely on only while the lane is in that epoch."""
+
+    lane: int
+    epoch: int
 
 
 class Gate:
@@ -76,19 +89,12 @@ class Gate:
 
     def inspect(self, lane: int) -> LaneState:
         """Ask Redis how the lane stands."""
-        reply = self.run("inspect_lane", [keys.lane(lane), keys.outbox(lane)], [])
-        return LaneState(
-            lane=lane,
-            open=reply[0] == "1",
-            epoch=_number(reply[1]),
-            approved_run_id=reply[2],
-            last_number=_number(reply[3]),
-            lanes=_number(reply[4]),
-            request_key=reply[5],
-            run_id=reply[6],
-            backlog=int(reply[7]),
-            head_age_ms=_number(reply[8]),
-        )
+        return _lane_state(lane, self.run("inspect_lane", [keys.lane(lane), keys.outbox(lane)], []))
+
+    def inspect_all(self) -> list[LaneState]:
+        """How every lane stands, in one round trip; on a cluster, in one each. Raises GateUnavailable for all."""
+        calls: list[Call] = [([keys.lane(lane), keys.outbox(lane)], []) for lane in range(self.lanes)]
+        return [_lane_state(lane, reply) for lane, reply in enumerate(self.run_each("inspect_lane", calls))]
 
     def known_lane(self, lane: int) -> LaneState:
         """What this process last learned of a lane's epoch and request key; asks Redis the first time.
@@ -108,7 +114,14 @@ class Gate:
 
     def request_key(self) -> str:
         """The secret that seals request ids: the same in all lanes and for ever, so it is asked for once."""
-        return self._request_key or self.known_lane(0).request_key
+        for lane in range(self.lanes):
+            if self._request_key:
+                break
+            with suppress(GateUnavailable):  # one server away must not keep the others' lanes from their requests
+                self.known_lane(lane)
+        if not self._request_key:
+            raise GateUnavailable("no lane is ready")
+        return self._request_key
 
     def decide(self, lane: int, ask: Callable[[LaneState], list[Any]]) -> list[Any]:
         """Run a deciding script under the lane's epoch; learn a new epoch at most once.
@@ -126,6 +139,36 @@ class Gate:
             self._known.pop(lane, None)
         raise GateUnavailable(f"lane {lane} changes its epoch faster than it can be read")
 
+    def decide_each(
+        self, lane: int, name: str, calls: Callable[[LaneState], Sequence[Call]]
+    ) -> list[list[Any] | GateUnavailable]:
+        """As :meth:`decide` for several calls of one deciding script, one after the other in one round trip.
+
+        ``calls`` gives them for a lane's state, always as many. Raises GateUnavailable when none could be made or the
+        answers did not arrive; what became of the lane between two of them is told in the place of the later one.
+        """
+        known = self.known_lane(lane)
+        replies = self.run_each(name, calls(known))
+        stale = [place for place, reply in enumerate(replies) if reply[0] == "stale_epoch"]
+        if stale:
+            self._known.pop(lane, None)
+            afresh = calls(self.known_lane(lane))
+            for place, reply in zip(stale, self.run_each(name, [afresh[place] for place in stale]), strict=True):
+                replies[place] = reply
+        if any(reply[0] in ("lane_not_ready", "stale_epoch") for reply in replies):
+            self._known.pop(lane, None)
+        return [
+            GateUnavailable(f"lane {lane} is not ready") if reply[0] in ("lane_not_ready", "stale_epoch") else reply
+            for reply in replies
+        ]
+
+    def run_each(self, name: str, calls: Sequence[Call]) -> list[list[Any]]:
+        """Call ``lua/<name>.lua`` several times, in order, in one round trip; on a cluster, in one each."""
+        if len(calls) == 1 or isinstance(self.client, RedisCluster):
+            return [self.run(name, *call) for call in calls]
+        with unavailability_translated():
+            return script(name).run_each(self.client, calls)
+
 
 @contextmanager
 def unavailability_translated() -> Iterator[None]:
@@ -135,11 +178,27 @@ def unavailability_translated() -> Iterator[None]:
     except _UNAVAILABLE as error:
         raise GateUnavailable(f"{type(error).__name__}: {error}") from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(_UNAVAILABLE_REPLIES):
+        if str(error).rpartition(_OF_A_PIPELINE)[2].startswith(_UNAVAILABLE_REPLIES):
             raise GateUnavailable(str(error)) from error
         raise BrokenContract(f"Redis refused a command: {error}") from error
     except redis.exceptions.RedisError as error:
         raise GateUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _lane_state(lane: int, reply: Sequence[str]) -> LaneState:
+    return LaneState(
+        lane=lane,
+        open=reply[0] == "1",
+        epoch=_number(reply[1]),
+        approved_replid=reply[2],
+        last_number=_number(reply[3]),
+        lanes=_number(reply[4]),
+        request_key=reply[5],
+        replid=reply[6],
+        backlog=int(reply[7]),
+        head_age_ms=_number(reply[8]),
+        built_epoch=_number(reply[9]),
+    )
 
 
 def _number(text: str) -> int | None:

@@ -16,10 +16,13 @@ key                               type    written by                   expiry
 ``sc:{n}:holds``                  zset    reserve_stock                an entry leaves with its hold
 ``sc:{n}:returned:<nonce>``       string  return_stock, rebuild        ``RETURN_MARKER_SECONDS``
 ``sc:{n}:idempotency:<digest>``   string  orders                       ``KEEP_SECONDS``
+``sc:{n}:turns:<who>``            string  take_turn                    with what it says, within ``PERIOD_SECONDS``
 ``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
 ``sc:heartbeat:<name>``           string  scheduler                    ``HEARTBEAT_SECONDS``
+``sc:processes``                  zset    every process                an entry leaves after ``FORGOTTEN_SECONDS``
+``sc:refusals``                   hash    web                          never; only people read it
 ``sc:popular``                    zset    scheduler, web               ``RANKING_SECONDS``, ``EMPTY_SECONDS``
 ``sc:{sc:popular}:next:<token>``  zset    scheduler, web               becomes ``sc:popular`` at once
 ================================  ======  ===========================  ================================================
@@ -38,7 +41,7 @@ def lane_of(kind: str, entity_id: int, lanes: int) -> int:
 
 
 def lane(number: int) -> str:
-    """Hash: open, epoch, run_id, last_number, lanes, request_key."""
+    """Hash: open, epoch, replid, last_number, lanes, request_key."""
     return f"{PREFIX}:{{{number}}}:lane"
 
 
@@ -64,7 +67,12 @@ def coupon(number: int, coupon_id: int) -> str:
 
 def winners(number: int, coupon_id: int) -> str:
     """Hash: user id to ``<sequence> <request id>``."""
-    return f"{PREFIX}:{{{number}}}:coupon:{coupon_id}:winners"
+    return winners_of(coupon(number, coupon_id))
+
+
+def winners_of(coupon_key: str) -> str:
+    """The winners' key beside a coupon's."""
+    return f"{coupon_key}:winners"
 
 
 def sku(number: int, product_id: int) -> str:
@@ -92,6 +100,11 @@ def idempotency(number: int, digest: str) -> str:
     return f"{PREFIX}:{{{number}}}:idempotency:{digest}"
 
 
+def turns(number: int, who: str) -> str:
+    """String: when the last call of ``user:<id>`` or ``address:<address>`` was due at an even pace, in microseconds."""
+    return f"{PREFIX}:{{{number}}}:turns:{who}"
+
+
 def product_list() -> str:
     """String: the product list as JSON, with the generation it belongs to. No decision reads it: it needs no lane."""
     return f"{PREFIX}:{{products}}:list"
@@ -110,6 +123,16 @@ def filling(name: str) -> str:
 def heartbeat(name: str) -> str:
     """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
     return f"{PREFIX}:heartbeat:{name}"
+
+
+def processes() -> str:
+    """Sorted set: ``<kind> <host>:<pid>`` of every process that was heard, by when that was (Unix seconds)."""
+    return f"{PREFIX}:processes"
+
+
+def refusals() -> str:
+    """Hash: how often something was refused, by ``<code>`` or ``<code>:<reason>``. No decision reads it."""
+    return f"{PREFIX}:refusals"
 
 
 def popular() -> str:

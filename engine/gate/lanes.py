@@ -1,4 +1,4 @@
-"""Opening and closing lanes: the guard's and the rebuild's side of the gate."""
+"""Closing and approving lanes, and what they know: the guard's side of the gate. ``building.py`` has the rebuild's."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from collections.abc import Sequence
 
 from engine.errors import GateUnavailable
 from engine.gate import keys
-from engine.gate.gate import Gate, unavailability_translated
+from engine.gate.gate import Gate, LaneState, unavailability_translated
 
 
-def open_lane(
-    gate: Gate, lane: int, *, epoch: int, run_id: str, last_number: int, request_key: str, rebuilt: bool
-) -> None:
-    """Let a lane decide, on the server with this run id only. Raises GateUnavailable if another one answers."""
+def close_lane(gate: Gate, state: LaneState) -> None:
+    """From now on the lane decides nothing. Raises GateUnavailable if it is not the lane any more that was examined."""
+    reply = gate.run("close_lane", [keys.lane(state.lane)], [_text(state.epoch)])
+    if reply[0] == "lane_changed":
+        raise GateUnavailable(f"lane {state.lane} was opened by somebody else under epoch {reply[1]}")
+
+
+def approve_lane(gate: Gate, state: LaneState, epoch: int) -> None:
+    """Let the lane go on under this epoch. Raises GateUnavailable if it is not the lane any more that was examined."""
     reply = gate.run(
-        "open_lane", [keys.lane(lane)], [epoch, run_id, last_number, gate.lanes, request_key, int(rebuilt)]
+        "approve_lane", [keys.lane(state.lane)], [epoch, state.replid, _text(state.epoch), _text(state.last_number)]
     )
     if reply[0] == "server_changed":
-        raise GateUnavailable(f"the server of lane {lane} changed while the lane was being opened")
-    if reply[0] == "epoch_not_newer":
-        raise GateUnavailable(f"lane {lane} was opened by somebody else under epoch {reply[1]}")
+        raise GateUnavailable(f"the server of lane {state.lane} changed while the lane was being approved")
+    if reply[0] == "lane_changed":
+        raise GateUnavailable(f"lane {state.lane} was changed by somebody else while it was being approved")
 
 
 def known_versions(gate: Gate, entity_keys: Sequence[str]) -> dict[str, int]:
@@ -31,7 +36,5 @@ def known_versions(gate: Gate, entity_keys: Sequence[str]) -> dict[str, int]:
     return {key: int(version or 0) for key, version in zip(entity_keys, versions, strict=True)}
 
 
-def close_lane(gate: Gate, lane: int) -> None:
-    """From now on the lane decides nothing. What it decided stays in its outbox."""
-    with unavailability_translated():
-        gate.client.hset(keys.lane(lane), "open", "0")
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from redis.exceptions import LockNotOwnedError, RedisError
+from redis.exceptions import LockNotOwnedError, RedisClusterException, RedisError
 from redis.lock import Lock
 
 from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, unavailability_translated
+from engine.gate.lock import OneServerLock
 from engine.gate.request_ids import RequestId
 
 LEASE_SECONDS = 3
@@ -30,12 +31,13 @@ class Entry:
         return f"{self.epoch}-{self.number}"
 
 
-@dataclass(frozen=True)
-class Whereabouts:
-    """Where a request was found: ``fields`` while it waits, else the lane's present epoch; both None if unsure."""
+class Whereabouts(NamedTuple):
+    """Where a request was found: in the outbox, or not; ``epoch`` is the lane's present one, None while it is not
+    ready, and ``user_id`` that of whoever's request waits."""
 
-    fields: Mapping[str, str] | None = None
-    epoch: int | None = None
+    waits: bool
+    epoch: int | None
+    user_id: int | None = None
 
 
 def read_head(gate: Gate, lane: int, limit: int) -> list[Entry]:
@@ -64,17 +66,27 @@ def backlog(gate: Gate) -> int:
         return sum(int(gate.client.xlen(keys.outbox(lane))) for lane in range(gate.lanes))
 
 
-def find(gate: Gate, request: RequestId) -> Whereabouts:
-    """Whether the request waits in its lane's outbox."""
-    reply = gate.run("find_request", [keys.lane(request.lane), keys.outbox(request.lane)], [request.entry_id])
-    if reply[0] == "waiting":
-        flat = reply[1]
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        if fields.get("request_id") == str(request):
-            return Whereabouts(fields=fields)
-        # Somebody put another request's number into an id of ours: there is no such request.
-        return Whereabouts(epoch=request.epoch)
-    return Whereabouts(epoch=int(reply[1])) if reply[0] == "absent" else Whereabouts()
+def find(gate: Gate, lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
+    """Whether each of these requests waits in its lane's outbox: one round trip for all. Raises GateUnavailable."""
+    entry_ids = [request.entry_id for request in requests]
+    present, *answers = gate.run("find_requests", [keys.lane(lane), keys.outbox(lane)], entry_ids)
+    epoch = int(present) if present else None
+    found = []
+    for request, answer in zip(requests, answers, strict=True):
+        if answer[0] == "absent":
+            found.append(Whereabouts(False, epoch))
+        elif answer[1] == str(request):
+            found.append(Whereabouts(True, epoch, owner_in({"user_id": answer[2]})))
+        else:
+            # Somebody put another request's number into an id of ours: there is no such request.
+            found.append(Whereabouts(False, request.epoch))
+    return found
+
+
+def owner_in(fields: Mapping[str, str]) -> int | None:
+    """Whose request the fields of an entry tell of; None when they do not say, as of one that came in damaged."""
+    text = fields.get("user_id", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def arm_bell(gate: Gate, lane: int) -> None:
@@ -94,7 +106,9 @@ class Lease:
     """Keeps drains of one lane from doing the same work twice. Correctness does not depend on it."""
 
     def __init__(self, gate: Gate, lane: int) -> None:
-        self._lock: Lock = gate.client.lock(keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
+        self._lock: Lock = gate.client.lock(
+            keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False, lock_class=OneServerLock
+        )
 
     def take(self) -> bool:
         """Take the lease, or keep it for another while; False when another drain has it."""
@@ -110,7 +124,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it up. Never raises: a lease that is not ours any more, or cannot be given up now, expires by itself."""
-        with suppress(RedisError, OSError):
+        with suppress(RedisError, RedisClusterException, OSError):
             self._lock.release()
 
 

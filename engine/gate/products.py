@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.gate import keys
-from engine.gate.gate import Gate, unavailability_translated
+from engine.gate.gate import Gate, Published, unavailability_translated
 from engine.gate.stock import lane_of_product
 
 LIST_SECONDS = 300
@@ -34,10 +34,10 @@ class CachedList:
     products: list[dict[str, Any]] | None
 
 
-def publish(gate: Gate, terms: ProductTerms) -> None:
-    """Make these terms the ones decided by, unless the gate knows newer ones. Safe to repeat."""
+def publish(gate: Gate, terms: ProductTerms) -> Published:
+    """Make these terms the ones decided by, unless the gate knows newer ones; where it knows them. Safe to repeat."""
     lane = lane_of_product(gate, terms.product_id)
-    gate.decide(
+    reply = gate.decide(
         lane,
         lambda state: gate.run(
             "publish_product",
@@ -45,20 +45,7 @@ def publish(gate: Gate, terms: ProductTerms) -> None:
             [state.epoch or 0, terms.version, terms.name, terms.price, terms.status, terms.supplied],
         ),
     )
-
-
-def build(gate: Gate, terms: ProductTerms, available: int) -> None:
-    """Write a product as the ledger knows it. Only for a closed lane."""
-    fields: dict[Any, Any] = {
-        "version": terms.version,
-        "name": terms.name,
-        "price": terms.price,
-        "status": terms.status,
-        "supplied": terms.supplied,
-        "available": available,
-    }
-    with unavailability_translated():
-        gate.client.hset(keys.sku(lane_of_product(gate, terms.product_id), terms.product_id), mapping=fields)
+    return Published(lane, epoch=int(reply[2]))
 
 
 def units_available(gate: Gate, product_ids: Sequence[int]) -> dict[int, int]:

@@ -9,22 +9,27 @@ that was lost.
 from __future__ import annotations
 
 import hmac
+import os
 import re
 import secrets
-from dataclasses import dataclass
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
+from typing import NamedTuple
 
 from engine.outcomes import RequestKind
 
-RANDOM_CHARACTERS = 32
-SEAL_CHARACTERS = 12
+RANDOM_BYTES = 15
+SEAL_BYTES = 6
+"""Both multiples of three: their Base64 needs no padding."""
+SEAL_CHARACTERS = SEAL_BYTES * 4 // 3
+_NONCE_CHARACTERS = (RANDOM_BYTES + SEAL_BYTES) * 4 // 3
 _LETTERS = {RequestKind.COUPON_ISSUE: "c", RequestKind.ORDER: "o"}
 _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
-_NONCE = rf"[{''.join(_KINDS)}][0-9a-f]{{{RANDOM_CHARACTERS + SEAL_CHARACTERS}}}"
+_NONCE = rf"[{''.join(_KINDS)}][0-9A-Za-z_-]{{{_NONCE_CHARACTERS}}}"
 _FORM = re.compile(rf"(0|[1-9]\d{{0,3}})\.([1-9]\d{{0,14}})\.([1-9]\d{{0,14}})\.({_NONCE})", re.ASCII)
 
 
-@dataclass(frozen=True)
-class RequestId:
+class RequestId(NamedTuple):
     """The parts of a request id."""
 
     lane: int
@@ -53,13 +58,13 @@ def new_request_key() -> str:
 
 def new_nonce(request_key: str, kind: RequestKind) -> str:
     """A nonce nobody had before."""
-    return _sealed(_LETTERS[kind] + secrets.token_hex(RANDOM_CHARACTERS // 2), request_key)
+    return _sealed(_LETTERS[kind] + _text(os.urandom(RANDOM_BYTES)), request_key)
 
 
 def repeatable_nonce(request_key: str, kind: RequestKind, *scope: str | int) -> str:
     """The same nonce for the same scope: an idempotency key with its user and operation."""
     text = "\x00".join([kind, *(str(part) for part in scope)])
-    return _sealed(_LETTERS[kind] + _digest(request_key, "scope:" + text)[:RANDOM_CHARACTERS], request_key)
+    return _sealed(_LETTERS[kind] + _digest(request_key, b"scope", text, RANDOM_BYTES), request_key)
 
 
 def parse_request_id(text: str, request_key: str) -> RequestId | None:
@@ -80,8 +85,13 @@ def split_request_id(text: str) -> RequestId:
 
 
 def _sealed(core: str, request_key: str) -> str:
-    return core + _digest(request_key, "seal:" + core)[:SEAL_CHARACTERS]
+    return core + _digest(request_key, b"seal", core, SEAL_BYTES)
 
 
-def _digest(request_key: str, text: str) -> str:
-    return hmac.digest(request_key.encode(), text.encode(), "sha256").hex()
+def _digest(request_key: str, purpose: bytes, text: str, size: int) -> str:
+    """A keyed digest (BLAKE2b, RFC 7693): a third of what an HMAC costs, and every ask pays for one or two."""
+    return _text(blake2b(text.encode(), digest_size=size, key=request_key.encode(), person=purpose).digest())
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode()

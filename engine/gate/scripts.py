@@ -13,6 +13,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
+import redis
 from redis.exceptions import NoScriptError
 
 from engine.errors import BrokenContract
@@ -21,6 +22,8 @@ from engine.gate.clients import RedisClient
 LUA_DIRECTORY = Path(__file__).resolve().parents[2] / "lua"
 
 Argument = str | int
+Call = tuple[Sequence[str], Sequence[Argument]]
+"""The keys and the arguments of one call."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,26 @@ class Script:
         if not isinstance(reply, list):
             raise BrokenContract(f"{self.name} answered {reply!r} instead of a table")
         return reply
+
+    def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[list[Any]]:
+        """Several calls in one round trip, in order; a server that does not know the script has run none of them."""
+        replies = self._pipelined(client, calls)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            client.script_load(self.source)
+            replies = self._pipelined(client, calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+            if not isinstance(reply, list):
+                raise BrokenContract(f"{self.name} answered {reply!r} instead of a table")
+        return replies
+
+    def _pipelined(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        with client.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                # Not pipeline.evalsha, and no Script objects: those ask first whether the server knows the script.
+                pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
+            return list(pipeline.execute(raise_on_error=False))
 
 
 def script_from(source: str, name: str) -> Script:

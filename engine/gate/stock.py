@@ -9,15 +9,21 @@ from engine.errors import GateUnavailable
 from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, LaneState, unavailability_translated
 from engine.gate.request_ids import new_nonce, repeatable_nonce
+from engine.gate.scripts import Argument, Call
 from engine.outcomes import RequestKind, ReserveStatus
 
 KIND = "sku"
 HOLD_SECONDS = 30
-"""After this time the sweeper asks the ledger what became of a hold; far longer than an order takes to be appended."""
+"""A hold's deadline; far longer than an order takes to be appended, and afterwards it is not appended any more."""
+GRACE_SECONDS = 2
+"""How long after its deadline the sweeper takes a hold for overdue: several servers' clocks may differ by that."""
 KEEP_SECONDS = 25 * 3600
 """How long an answer under an idempotency key is remembered: the contract's 24 hours and some."""
 RETURN_MARKER_SECONDS = 7 * 24 * 3600
 HOLDS_PER_CALL = 500
+
+Quantities = Sequence[tuple[int, int]]
+"""(product id, units), each product once."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Reservation:
     request_id: str = ""
     ring: bool = False
     built_epoch: int = 0
+    deadline_ms: int | None = None
+    """When the hold expires, by its server's clock; None once it has ended."""
     lines: tuple[Line, ...] = ()
     missing_product_id: int = 0
     available: Mapping[int, int] = field(default_factory=dict)
@@ -58,15 +66,22 @@ class OrderAttempt:
     keep: bool
     reserved: tuple[Reservation, ...] = ()
 
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What earlier lanes reserved."""
+        return tuple(line for part in self.reserved for line in part.lines)
+
 
 @dataclass(frozen=True)
 class Hold:
-    """A hold as its key tells it; ``request_id`` is '' in every lane but the order's last."""
+    """An overdue hold that was set aside; ``request_id`` is '' in every lane but the one the order is submitted in."""
 
     lane: int
+    built_epoch: int
     nonce: str
-    state: str
     request_id: str
+    order_lane: int
+    deadline_ms: str
     product_ids: tuple[int, ...]
 
 
@@ -83,140 +98,178 @@ def order_nonce(gate: Gate, user_id: int, idempotency_key: str | None) -> str:
     return repeatable_nonce(request_key, RequestKind.ORDER, user_id, idempotency_key)
 
 
-def claim_idempotency_key(gate: Gate, user_id: int, nonce: str, fingerprint: str) -> bool:
-    """Tie an idempotency key to the body it is first used with; whether this body is that one."""
-    lane = keys.lane_of("user", user_id, gate.lanes)
-    with unavailability_translated():
-        first = gate.client.set(keys.idempotency(lane, nonce), fingerprint, nx=True, get=True, ex=KEEP_SECONDS)
-    return first is None or first == fingerprint
+def claim_idempotency_keys(gate: Gate, claims: Sequence[tuple[int, str, str]]) -> list[bool]:
+    """Tie idempotency keys to the bodies they are first used with; for each, whether its body is that one.
 
-
-def reserve(
-    gate: Gate, lane: int, quantities: Sequence[tuple[int, int]], attempt: OrderAttempt, *, append: bool
-) -> Reservation:
-    """Take units of the lane's products, all or none. ``append`` in the order's last lane submits the order.
-
-    ``quantities`` are (product id, units), each product once. Raises GateUnavailable; after a time-out the outcome is
-    unknown, and the sweeper gives back whatever was taken for nothing.
+    ``claims`` are (user id, nonce, fingerprint of the body).
     """
-    earlier = attempt.reserved
-
-    def ask(state: LaneState) -> list[str]:
-        arguments: list[str | int] = [
-            lane,
-            state.epoch or 0,
-            attempt.nonce,
-            attempt.user_id,
-            attempt.user_coupon_id or "",
-            HOLD_SECONDS * 1000,
-            KEEP_SECONDS * 1000 if attempt.keep else 0,
-            BELL_SECONDS * 1000,
-            gate.backlog_limit,
-            int(append),
-            " ".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
-            " ".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for part in earlier for line in part.lines),
-        ]
-        for product_id, quantity in quantities:
-            arguments += [product_id, quantity]
-        for part in earlier:
-            for line in part.lines:
-                arguments += [line.product_id, line.name]
-        lane_keys = [keys.lane(lane), keys.outbox(lane), keys.bell(lane)]
-        hold_keys = [keys.hold(lane, attempt.nonce), keys.holds(lane)]
-        sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
-        return gate.run("reserve_stock", lane_keys + hold_keys + sku_keys, arguments)
-
-    return _reservation(lane, gate.decide(lane, ask))
+    with unavailability_translated(), gate.client.pipeline(transaction=False) as pipeline:
+        for user_id, nonce, fingerprint in claims:
+            key = keys.idempotency(keys.lane_of("user", user_id, gate.lanes), nonce)
+            pipeline.set(key, fingerprint, nx=True, get=True, ex=KEEP_SECONDS)
+        firsts = pipeline.execute() if claims else []
+    return [first in (None, fingerprint) for first, (_, _, fingerprint) in zip(firsts, claims, strict=True)]
 
 
-def settle(gate: Gate, lane: int, nonces: Sequence[str]) -> None:
-    """End the holds of orders that the ledger completed. Safe to repeat."""
+def reserve(gate: Gate, lane: int, attempt: OrderAttempt, quantities: Quantities, *, order_lane: int) -> Reservation:
+    """Take units of the lane's products, all or none; in ``order_lane``, the last one, this submits the order.
+
+    Raises GateUnavailable; after a time-out the outcome is unknown, and the sweeper gives back whatever was taken for
+    nothing.
+    """
+    (outcome,) = reserve_many(gate, lane, [(attempt, quantities)], order_lane=order_lane)
+    if isinstance(outcome, GateUnavailable):
+        raise outcome
+    return outcome
+
+
+def reserve_many(
+    gate: Gate, lane: int, attempts: Sequence[tuple[OrderAttempt, Quantities]], *, order_lane: int
+) -> list[Reservation | GateUnavailable]:
+    """As :func:`reserve` for several orders, one after the other, in one round trip (on a cluster, in one each)."""
+
+    def calls(state: LaneState) -> list[Call]:
+        return [_reserve_call(gate, state, attempt, quantities, order_lane) for attempt, quantities in attempts]
+
+    return [_reservation(lane, reply) for reply in gate.decide_each(lane, "reserve_stock", calls)]
+
+
+def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantities: Quantities, order_lane: int) -> Call:
+    lane, earlier = state.lane, attempt.reserved
+    deadlines = [part.deadline_ms for part in earlier if part.deadline_ms is not None]
+    order = {
+        "lane": lane,
+        "epoch": state.epoch or 0,
+        "nonce": attempt.nonce,
+        "user_id": attempt.user_id,
+        "user_coupon_id": attempt.user_coupon_id or "",
+        "hold_ms": HOLD_SECONDS * 1000,
+        "keep_ms": KEEP_SECONDS * 1000 if attempt.keep else 0,
+        "bell_ms": BELL_SECONDS * 1000,
+        "backlog_limit": gate.backlog_limit,
+        "order_lane": order_lane,
+        "held": ",".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
+        "held_until_ms": min(deadlines, default=""),
+        "lines": ",".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for line in attempt.lines),
+    }
+    script_keys = [
+        keys.lane(lane),
+        keys.outbox(lane),
+        keys.bell(lane),
+        keys.hold(lane, attempt.nonce),
+        keys.holds(lane),
+    ]
+    arguments: list[Argument] = [" ".join(f"{name}={value}" for name, value in order.items())]
+    for product_id, quantity in quantities:
+        script_keys.append(keys.sku(lane, product_id))
+        arguments += (product_id, quantity)
+    for line in attempt.lines:
+        arguments += (line.product_id, line.name)
+    return script_keys, arguments
+
+
+def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> None:
+    """End the holds of orders that the ledger completed, unless the lane was rebuilt meanwhile. Safe to repeat."""
     for start in range(0, len(nonces), HOLDS_PER_CALL):
         part = nonces[start : start + HOLDS_PER_CALL]
-        gate.run("settle_holds", [keys.holds(lane), *(keys.hold(lane, nonce) for nonce in part)], list(part))
+        hold_keys = [keys.hold(lane, nonce) for nonce in part]
+        gate.run("settle_holds", [keys.lane(lane), keys.holds(lane), *hold_keys], [built_epoch, *part])
 
 
-def release(gate: Gate, lane: int, nonce: str, product_ids: Sequence[int]) -> bool:
-    """Give a hold's units back; whether it still held any. Safe to repeat."""
+def release(
+    gate: Gate, lane: int, built_epoch: int, nonce: str, product_ids: Sequence[int], *, deadline_ms: str = ""
+) -> bool:
+    """Give a hold's units back, unless the lane was rebuilt meanwhile; whether it still held any. Safe to repeat.
+
+    ``deadline_ms`` names the hold that is meant: not one that a repetition of the request has taken since.
+    """
     if not product_ids:
         return False
+    sku_keys = [keys.sku(lane, product_id) for product_id in product_ids]
     reply = gate.run(
         "release_stock",
-        [keys.holds(lane), keys.hold(lane, nonce), *(keys.sku(lane, product_id) for product_id in product_ids)],
-        [nonce, *product_ids],
+        [keys.lane(lane), keys.holds(lane), keys.hold(lane, nonce), *sku_keys],
+        [built_epoch, nonce, deadline_ms, *product_ids],
     )
     return bool(reply[0] == "released")
 
 
-def put_back(gate: Gate, lane: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
-    """Put the units of a cancelled order back on sale, once. Raises GateUnavailable while the lane is not ready."""
-    gate.decide(
-        lane,
-        lambda state: gate.run(
-            "return_stock",
-            [
-                keys.lane(lane),
-                keys.returned(lane, nonce),
-                *(keys.sku(lane, product_id) for product_id, _ in quantities),
-            ],
-            [state.epoch or 0, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
-        ),
+def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
+    """Put the units of a cancelled order back on sale, once.
+
+    ``built_epoch`` is the lane's in the ledger at the time when that said the units are to be returned: a lane that was
+    built later has counted them. Raises GateUnavailable while the lane is not ready.
+    """
+    sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
+    reply = gate.run(
+        "return_stock",
+        [keys.lane(lane), keys.returned(lane, nonce), *sku_keys],
+        [built_epoch, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
     )
+    if reply[0] == "lane_not_ready":
+        raise GateUnavailable(f"lane {lane} is not ready")
 
 
-def mark_returned(gate: Gate, lane: int, nonces: Sequence[str]) -> None:
-    """Tell :func:`put_back` that a rebuild has counted these orders' units already. Only for a closed lane."""
+def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
+    """Set holds aside that are overdue and whose order does not wait in this lane's outbox, the longest overdue first.
+
+    Until such a hold has ended, a repetition of its request is not answered.
+    """
+    nonces = [str(nonce) for nonce in gate.run("due_holds", [keys.holds(lane)], [limit])]
+    if not nonces:
+        return []
+    built_epoch, *words = gate.run(
+        "claim_holds",
+        [keys.lane(lane), keys.outbox(lane), keys.holds(lane), *(keys.hold(lane, nonce) for nonce in nonces)],
+        [GRACE_SECONDS * 1000, *nonces],
+    )
+    return [
+        Hold(lane, int(built_epoch or 0), nonce, request_id, int(order_lane or lane), deadline_ms, _product_ids(lines))
+        for nonce, request_id, lines, order_lane, deadline_ms in zip(
+            *(words[part::5] for part in range(5)), strict=True
+        )
+    ]
+
+
+def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
+    """The request id that an order was submitted under in this lane; '' if the lane knows of none."""
     with unavailability_translated():
-        for nonce in nonces:
-            gate.client.set(keys.returned(lane, nonce), "1", ex=RETURN_MARKER_SECONDS)
-
-
-def due_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
-    """Holds whose deadline has passed, the longest overdue first."""
-    return [_read_hold(gate, lane, str(nonce)) for nonce in gate.run("due_holds", [keys.holds(lane)], [limit])]
-
-
-def forget_holds(gate: Gate, lane: int) -> int:
-    """Drop every hold of a closed lane that is being rebuilt; how many there were."""
-    with unavailability_translated():
-        nonces = [str(nonce) for nonce in gate.client.zrange(keys.holds(lane), 0, -1)]
-        for nonce in nonces:
-            gate.client.delete(keys.hold(lane, nonce))
-        gate.client.delete(keys.holds(lane))
-    return len(nonces)
+        return str(gate.client.hget(keys.hold(lane, nonce), "request_id") or "")
 
 
 def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
-    """Lines from their form in scripts and outbox entries: ``<product>:<quantity>:<price> …``."""
+    """Lines from their form in scripts and outbox entries: ``<product>:<quantity>:<price>,…``."""
     lines = []
-    for part in text.split():
+    for part in filter(None, text.split(",")):
         product_id, quantity, price = (int(word) for word in part.split(":"))
         lines.append(Line(product_id, quantity, price, names[product_id]))
     return tuple(lines)
 
 
-def _read_hold(gate: Gate, lane: int, nonce: str) -> Hold:
-    with unavailability_translated():
-        state, request_id, lines = gate.client.hmget(keys.hold(lane, nonce), "state", "request_id", "lines")
-    product_ids = tuple(int(part.split(":")[0]) for part in str(lines or "").split())
-    return Hold(lane, nonce, str(state or ""), str(request_id or ""), product_ids)
+def _product_ids(lines: str) -> tuple[int, ...]:
+    return tuple(int(part.split(":")[0]) for part in filter(None, lines.split(",")))
 
 
-def _reservation(lane: int, reply: Sequence[str]) -> Reservation:
+def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservation | GateUnavailable:
+    if isinstance(reply, GateUnavailable):
+        return reply
     status = ReserveStatus(reply[0])
     if status is ReserveStatus.BACKLOGGED:
-        raise GateUnavailable(f"the outbox of lane {lane} is over its limit")
+        return GateUnavailable(f"the outbox of lane {lane} is over its limit")
+    if status in (ReserveStatus.ENDING, ReserveStatus.HOLD_EXPIRED):
+        return GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
     if status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Reservation(status, lane, missing_product_id=int(reply[1]))
     if status is ReserveStatus.OUT_OF_STOCK:
         pairs = zip(reply[1::2], reply[2::2], strict=True)
         return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})
-    names = {int(product): name for product, name in zip(reply[5::2], reply[6::2], strict=True)}
+    names = {int(product): name for product, name in zip(reply[6::2], reply[7::2], strict=True)}
     return Reservation(
         status,
         lane,
         request_id=reply[1],
         ring=int(reply[2]) == 1,
         built_epoch=int(reply[3]),
-        lines=parse_lines(reply[4], names),
+        deadline_ms=int(reply[4]) if reply[4] else None,
+        lines=parse_lines(reply[5], names),
     )

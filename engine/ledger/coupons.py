@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal_column, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
+from engine.ledger import progress
 from engine.ledger.session import Ledger
 from engine.ledger.tables import coupons, user_coupons
 
@@ -73,6 +74,20 @@ RECORD_ISSUANCES = text("""
 """)
 
 
+ISSUANCE_RESULTS = text("""
+    SELECT request_id, id, coupon_id, user_id, sequence, issued_at FROM user_coupons
+    WHERE request_id = ANY(:request_ids)
+""")
+
+WINNERS = text("""
+    SELECT string_agg(user_id || ' ' || sequence || ' ' || request_id, E'\\n') AS lines, max(sequence) AS last
+    FROM (
+        SELECT user_id, sequence, request_id FROM user_coupons
+        WHERE coupon_id = :coupon_id AND sequence > :after ORDER BY sequence LIMIT :limit
+    ) AS page
+""")
+
+
 def record_issuances(connection: Connection, issuances: Sequence[Issuance]) -> None:
     """Write issuances, the ones already there excepted. Any other conflict raises IntegrityError: a fault."""
     connection.execute(
@@ -87,17 +102,18 @@ def record_issuances(connection: Connection, issuances: Sequence[Issuance]) -> N
     )
 
 
-def issuance_result(connection: Connection, request_id: str) -> dict[str, Any] | None:
-    """The success body of a recorded issuance, its time as a datetime; None if there is no such row."""
-    row = connection.execute(select(user_coupons).where(user_coupons.c.request_id == request_id)).one_or_none()
-    if row is None:
-        return None
+def issuance_results(connection: Connection, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The success bodies of recorded issuances, their times as datetimes, by request id; no entry where no row is."""
+    rows = connection.execute(ISSUANCE_RESULTS, {"request_ids": list(request_ids)})
     return {
-        "userCouponId": row.id,
-        "couponId": row.coupon_id,
-        "userId": row.user_id,
-        "sequence": row.sequence,
-        "issuedAt": row.issued_at,
+        request_id: {
+            "userCouponId": id,
+            "couponId": coupon_id,
+            "userId": user_id,
+            "sequence": sequence,
+            "issuedAt": issued_at,
+        }
+        for request_id, id, coupon_id, user_id, sequence, issued_at in rows
     }
 
 
@@ -155,20 +171,23 @@ def unpublished_coupons(connection: Connection) -> list[Coupon]:
     return [_coupon(row) for row in connection.execute(query).mappings()]
 
 
-def mark_published(connection: Connection, coupon_id: int, version: int) -> None:
-    """Remember that the gate knows this version."""
-    connection.execute(
-        update(coupons)
-        .where(coupons.c.id == coupon_id, coupons.c.published_version < version)
-        .values(published_version=version)
-    )
+def mark_published(connection: Connection, coupon_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """As :func:`engine.ledger.progress.mark_published`."""
+    progress.mark_published(connection, coupons, coupon_id, version, lane=lane, epoch=epoch)
 
 
-def winners_of(connection: Connection, coupon_id: int) -> Sequence[tuple[int, int, str]]:
-    """(user id, sequence, request id) of everybody who has the coupon."""
-    query = select(user_coupons.c.user_id, user_coupons.c.sequence, user_coupons.c.request_id)
-    rows = connection.execute(query.where(user_coupons.c.coupon_id == coupon_id).order_by(literal_column("2")))
-    return [(row.user_id, row.sequence, row.request_id) for row in rows]
+def winners_of(connection: Connection, coupon_id: int, at_a_time: int) -> Iterator[str]:
+    """Everybody who has the coupon, in texts of at most so many lines ``<user id> <sequence> <request id>``.
+
+    Postgres puts the texts together: a million rows never become a million objects here.
+    """
+    after = 0
+    while True:
+        row = connection.execute(WINNERS, {"coupon_id": coupon_id, "after": after, "limit": at_a_time}).one()
+        if row.last is None:
+            return
+        yield row.lines
+        after = row.last
 
 
 def _coupon(row: Mapping[Any, Any]) -> Coupon:

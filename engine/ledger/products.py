@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from engine.ledger import progress
 from engine.ledger.shop_tables import products
 
 
@@ -75,13 +76,9 @@ def unpublished_products(connection: Connection) -> list[Product]:
     return [_product(row) for row in connection.execute(query).mappings()]
 
 
-def mark_product_published(connection: Connection, product_id: int, version: int) -> None:
-    """Remember that the gate knows this version."""
-    connection.execute(
-        update(products)
-        .where(products.c.id == product_id, products.c.published_version < version)
-        .values(published_version=version)
-    )
+def mark_product_published(connection: Connection, product_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """As :func:`engine.ledger.progress.mark_published`."""
+    progress.mark_published(connection, products, product_id, version, lane=lane, epoch=epoch)
 
 
 def _product(row: Mapping[Any, Any]) -> Product:

@@ -2,46 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, Table, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from engine.ledger.tables import engine_settings, lane_progress, quarantined_outcomes
+from engine.ledger.tables import engine_settings, lane_epochs, lane_progress, quarantined_outcomes
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The newest epoch that was opened for a lane and the highest number that was recorded."""
+    """The newest epoch that was begun for a lane and the highest number that was recorded."""
 
     epoch: int
     last_number: int
 
 
-def progress_of_lanes(connection: Connection) -> dict[int, Progress]:
-    """Every lane that was ever opened."""
-    return {row.lane: Progress(row.epoch, row.last_number) for row in connection.execute(select(lane_progress))}
+@dataclass(frozen=True)
+class Beginning:
+    """Where an epoch begins: after which decision of the lane, and whether the lane was rebuilt for it."""
+
+    epoch: int
+    begins_after: int
+    rebuilt: bool
 
 
-def begin_epoch(connection: Connection, lane: int, *, rebuilt: bool) -> Progress:
+@dataclass(frozen=True)
+class Fence:
+    """Which decisions of a lane may still be recorded, for as long as the transaction lasts that it was read in."""
+
+    beginnings: Sequence[Beginning] = ()
+
+    def admits(self, epoch: int, number: int) -> bool:
+        """Whether the lane, as it is now, stands on this decision.
+
+        A rebuilt lane stands on what the ledger had when it was rebuilt, one that went on after a restart on what its
+        server still had. Whatever else was decided before was forgotten, and given to somebody else since.
+        """
+        return not any(
+            later.epoch > epoch and (later.rebuilt or later.begins_after < number) for later in self.beginnings
+        )
+
+
+def progress_of_lane(connection: Connection, lane: int) -> Progress | None:
+    """How far this lane has come; None if it was never opened."""
+    query = select(lane_progress.c.epoch, lane_progress.c.last_number).where(lane_progress.c.lane == lane)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Progress(row.epoch, row.last_number)
+
+
+def begin_epoch(
+    connection: Connection, lane: int, *, examined: Progress | None, last_number: int, rebuilt: bool
+) -> Progress | None:
     """Take the lane's next epoch. Numbers go on where they were.
 
-    ``rebuilt`` says that the gate starts again from the ledger: from this transaction on, no order is recorded any
-    more that counts on stock this lane held before.
+    ``examined`` is what the caller knows of the lane, ``last_number`` the last decision that the gate still has. None,
+    and nothing changes, when somebody else began an epoch since, or when the lane is to go on (not ``rebuilt``) and
+    more was recorded since than the gate still has: whoever slept must look again.
+
+    From this transaction on nothing is recorded any more that :meth:`Fence.admits` does not admit, and, if the lane is
+    rebuilt, no order that counts on stock which it held before.
     """
-    connection.execute(select(lane_progress.c.lane).where(lane_progress.c.lane == lane).with_for_update())
-    following = {"epoch": lane_progress.c.epoch + 1, "updated_at": func.now()}
-    if rebuilt:
-        following["built_epoch"] = lane_progress.c.epoch + 1
-    statement = (
-        insert(lane_progress)
-        .values(lane=lane, epoch=1, last_number=0, built_epoch=1)
-        .on_conflict_do_update(index_elements=["lane"], set_=following)
-        .returning(lane_progress.c.epoch, lane_progress.c.last_number)
-    )
-    row = connection.execute(statement).one()
-    return Progress(row.epoch, row.last_number)
+    row = connection.execute(
+        select(lane_progress.c.epoch, lane_progress.c.last_number).where(lane_progress.c.lane == lane).with_for_update()
+    ).one_or_none()
+    known = None if row is None else Progress(row.epoch, row.last_number)
+    if (known is None) != (examined is None) or (known and examined and known.epoch != examined.epoch):
+        return None
+    if known is not None and not rebuilt and known.last_number > last_number:
+        return None
+    recorded = 0 if known is None else known.last_number
+    epoch = 1 if known is None else known.epoch + 1
+    begun = {"epoch": epoch, "updated_at": func.now(), **({"built_epoch": epoch} if rebuilt else {})}
+    if known is None:
+        first = insert(lane_progress).values(lane=lane, last_number=0, **begun)
+        if connection.execute(first.on_conflict_do_nothing(index_elements=["lane"])).rowcount == 0:
+            return None
+    else:
+        connection.execute(update(lane_progress).where(lane_progress.c.lane == lane).values(**begun))
+    beginning = {"epoch": epoch, "begins_after": max(recorded, last_number), "rebuilt": rebuilt}
+    connection.execute(insert(lane_epochs).values(lane=lane, **beginning))
+    return Progress(epoch, recorded)
+
+
+def fence(connection: Connection, lane: int, oldest_epoch: int) -> Fence:
+    """What may be recorded of a lane's decisions from ``oldest_epoch`` on.
+
+    Whoever wants to begin an epoch waits for the caller's transaction, and this waits for whoever is beginning one.
+    """
+    newest = connection.execute(
+        select(lane_progress.c.epoch).where(lane_progress.c.lane == lane).with_for_update(read=True, key_share=True)
+    ).scalar_one_or_none()
+    if newest is None or newest <= oldest_epoch:
+        return Fence()
+    query = select(lane_epochs.c.epoch, lane_epochs.c.begins_after, lane_epochs.c.rebuilt)
+    later = query.where(lane_epochs.c.lane == lane, lane_epochs.c.epoch > oldest_epoch)
+    return Fence(tuple(Beginning(*row) for row in connection.execute(later)))
+
+
+def mark_published(connection: Connection, table: Table, row_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """Remember that the gate knows this version of a coupon or product, if the lane is still in the epoch in which it
+    took it over.
+
+    A server that came back since may not know it any more: then it is published again.
+    """
+    query = select(lane_progress.c.epoch).where(lane_progress.c.lane == lane)
+    # Locked, so that no other epoch begins before the caller's transaction ends.
+    newest = connection.execute(query.with_for_update(read=True, key_share=True)).scalar_one_or_none()
+    if newest == epoch:
+        connection.execute(
+            update(table)
+            .where(table.c.id == row_id, table.c.published_version < version)
+            .values(published_version=version)
+        )
 
 
 def built_epochs(connection: Connection) -> dict[int, int]:
@@ -74,10 +148,11 @@ def quarantine(connection: Connection, lane: int, entry: Mapping[str, object]) -
     )
 
 
-def is_quarantined(connection: Connection, request_id: str) -> bool:
-    """Whether the ledger refused to record this request."""
-    query = select(quarantined_outcomes.c.id).where(quarantined_outcomes.c.request_id == request_id)
-    return connection.execute(query).first() is not None
+def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """What the entries of those of these requests said that the ledger refused to record."""
+    query = select(quarantined_outcomes.c.request_id, quarantined_outcomes.c.fields)
+    rows = connection.execute(query.where(quarantined_outcomes.c.request_id.in_(request_ids)))
+    return {row.request_id: row.fields for row in rows}
 
 
 def change_setting(connection: Connection, name: str, value: str) -> None:

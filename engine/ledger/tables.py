@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -105,6 +106,19 @@ lane_progress = Table(
     moment_column("updated_at", default_now=True),
 )
 """Per lane: the newest epoch that was opened, the highest number that was recorded, the epoch of its last rebuild."""
+
+lane_epochs = Table(
+    "lane_epochs",
+    metadata,
+    Column("lane", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("begins_after", BigInteger, nullable=False),
+    Column("rebuilt", Boolean, nullable=False),
+    moment_column("begun_at", default_now=True),
+    CheckConstraint("begins_after >= 0", name="begins_after_not_negative"),
+)
+"""Every epoch of a lane: the last decision of the lane before it, and whether the lane was rebuilt from this ledger.
+Decisions of earlier epochs that it does not stand on were forgotten by Redis: they are not recorded any more."""
 
 quarantined_outcomes = Table(
     "quarantined_outcomes",

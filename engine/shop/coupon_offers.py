@@ -6,21 +6,24 @@ by the scheduler, finds and publishes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import CouponTerms
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Coupon
-from engine.ledger.idempotency import administration_claim, answer_once
+from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.outcomes import Refusal, Refused
+from engine.shop.publishing import publish_each
 
 
 class _Unchanged(Enum):
@@ -71,12 +74,15 @@ class CouponOverview:
     created_at: datetime
 
 
+_MOMENTS = ("starts_at", "ends_at", "created_at")
+
+
 class WindowReversed(ValueError):
     """The change would let a coupon end before it starts."""
 
 
 def create_coupon(engine: Engine, new: NewCoupon, idempotency_key: str | None = None) -> CouponOverview | Refused:
-    """Offer a coupon; open for issuing when this returns. The same key and coupon again is the same coupon.
+    """Offer a coupon; open for issuing when this returns. The same key and coupon again gets the same answer.
 
     Raises LedgerUnavailable (nothing changed) or GateUnavailable (recorded; the scheduler makes it live as soon as
     the gate is back).
@@ -91,11 +97,17 @@ def create_coupon(engine: Engine, new: NewCoupon, idempotency_key: str | None = 
     }
     claim = administration_claim("create_coupon", idempotency_key, values)
 
-    def work(connection: Connection) -> Coupon | Refused | None:
-        created = answer_once(connection, claim, lambda: {"id": ledger_coupons.insert_coupon(connection, values).id})
-        return created if isinstance(created, Refused) else ledger_coupons.coupon_by_id(connection, created["id"])
+    def work(connection: Connection) -> tuple[Answer, Coupon | None]:
+        answer = answer_once(connection, claim, lambda: _first_answer(ledger_coupons.insert_coupon(connection, values)))
+        coupon = None if isinstance(answer, Refused) else ledger_coupons.coupon_by_id(connection, answer["id"])
+        return answer, coupon
 
-    return _published_or_refused(engine, engine.ledger.run(work))
+    answer, coupon = engine.ledger.run(work)
+    if isinstance(answer, Refused):
+        return answer
+    if coupon is not None and coupon.published_version < coupon.version:
+        _publish(engine, coupon)
+    return CouponOverview(**{name: _restored(name, value) for name, value in answer.items()})
 
 
 def change_coupon(engine: Engine, coupon_id: int, change: CouponChange) -> CouponOverview | Refused:
@@ -117,7 +129,10 @@ def change_coupon(engine: Engine, coupon_id: int, change: CouponChange) -> Coupo
         if "window_forward" in str(error.orig):
             raise WindowReversed("endsAt must be after startsAt") from error
         raise
-    return _published_or_refused(engine, coupon)
+    if coupon is None:
+        return Refused(Refusal.COUPON_NOT_FOUND)
+    _publish(engine, coupon)
+    return _overview(engine, coupon)
 
 
 def coupon_overview(engine: Engine, coupon_id: int) -> CouponOverview | Refused:
@@ -131,9 +146,7 @@ def publish_changes(engine: Engine) -> int:
     """Make live what was recorded but not published; how many coupons that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_coupons.unpublished_coupons(connection)
-    for coupon in waiting:
-        _publish(engine, coupon)
-    return len(waiting)
+    return publish_each(waiting, partial(_publish, engine))
 
 
 def terms_of(coupon: Coupon) -> CouponTerms:
@@ -148,26 +161,32 @@ def terms_of(coupon: Coupon) -> CouponTerms:
     )
 
 
-def _published_or_refused(engine: Engine, coupon: Coupon | Refused | None) -> CouponOverview | Refused:
-    if coupon is None:
-        return Refused(Refusal.COUPON_NOT_FOUND)
-    if isinstance(coupon, Refused):
-        return coupon
-    _publish(engine, coupon)
-    return _overview(engine, coupon)
+def _first_answer(coupon: Coupon) -> dict[str, Any]:
+    """The overview of a coupon that nobody has yet, as JSON values."""
+    members = asdict(_overview_of(coupon, issued=0))
+    return {name: value.isoformat() if name in _MOMENTS and value else value for name, value in members.items()}
+
+
+def _restored(name: str, value: Any) -> Any:
+    return datetime.fromisoformat(value) if name in _MOMENTS and value else value
 
 
 def _publish(engine: Engine, coupon: Coupon) -> None:
-    gate_coupons.publish(engine.gate, terms_of(coupon))
+    reach("publish.recorded")
+    at = gate_coupons.publish(engine.gate, terms_of(coupon))
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
-        ledger_coupons.mark_published(connection, coupon.id, coupon.version)
+        ledger_coupons.mark_published(connection, coupon.id, coupon.version, lane=at.lane, epoch=at.epoch)
 
 
 def _overview(engine: Engine, coupon: Coupon) -> CouponOverview:
     # The ledger was read before the gate, so the gate's count is never the smaller one; a lane that is being rebuilt
     # may not have the coupon for a moment, and then the ledger's count is the best there is.
     issued = gate_coupons.issued_count(engine.gate, coupon.id)
-    issued = coupon.issued if issued is None else max(issued, coupon.issued)
+    return _overview_of(coupon, coupon.issued if issued is None else max(issued, coupon.issued))
+
+
+def _overview_of(coupon: Coupon, issued: int) -> CouponOverview:
     return CouponOverview(
         id=coupon.id,
         name=coupon.name,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.context import Engine
+from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
+from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
 from engine.outcomes import Issued, IssueStatus, Refusal, Refused
 
 _REFUSALS = {
@@ -22,9 +27,30 @@ def issue_coupon(engine: Engine, *, coupon_id: int, user_id: int, idempotency_ke
     Raises GateUnavailable when nothing could be decided, or when the answer did not arrive: then the outcome is
     unknown, and the same call with the same idempotency key gets the first answer.
     """
-    decision = gate_coupons.issue(engine.gate, coupon_id, user_id, idempotency_key)
-    if decision.ring:
-        engine.bell.ring(decision.lane)
-    if decision.status in (IssueStatus.ISSUED, IssueStatus.REPLAYED):
-        return Issued(decision.request_id, coupon_id, user_id, decision.sequence)
+    lane = lane_of_coupon(engine.gate, coupon_id)
+    (outcome,), ring = issue_coupons(engine, lane, [IssueAsk(coupon_id, user_id, idempotency_key)])
+    if ring:
+        engine.bell.ring(lane)
+    if isinstance(outcome, GateUnavailable):
+        raise outcome
+    return outcome
+
+
+def issue_coupons(
+    engine: Engine, lane: int, asks: Sequence[IssueAsk]
+) -> tuple[list[Issued | Refused | GateUnavailable], bool]:
+    """As :func:`issue_coupon` for asks of one lane, in their order, in one round trip; and whether to ring its bell.
+
+    Raises GateUnavailable when nothing could be decided for any of them.
+    """
+    decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    reach("issue.decided")
+    return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
+
+
+def _outcome(lane: int, ask: IssueAsk, decision: IssueDecision) -> Issued | Refused | GateUnavailable:
+    if decision.request_id:
+        return Issued(decision.request_id, ask.coupon_id, ask.user_id, decision.sequence)
+    if decision.status is IssueStatus.BACKLOGGED:
+        return GateUnavailable(f"the outbox of lane {lane} is over its limit")
     return _REFUSALS[decision.status]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from typing import NamedTuple
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
@@ -15,48 +18,112 @@ from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
 from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
 
+_KEY_REUSED = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
 
-def place_order(
-    engine: Engine,
-    *,
-    user_id: int,
-    quantities: Mapping[int, int],
-    user_coupon_id: int | None,
-    idempotency_key: str | None,
-) -> Submitted | Refused:
-    """Hold the stock of an order and submit it; ``quantities`` are units by product id.
+logger = logging.getLogger(__name__)
 
-    Lanes are visited in ascending order; a refusal in one gives back what the earlier ones reserved. Raises
-    GateUnavailable when nothing could be decided or the answer did not arrive: the same call with the same idempotency
-    key gets the first answer, and the sweeper gives back what was held for nothing.
+
+class OrderAsk(NamedTuple):
+    """What somebody wants to order: ``quantities`` are (product id, units), each product once, in order of the id."""
+
+    user_id: int
+    quantities: tuple[tuple[int, int], ...]
+    user_coupon_id: int | None = None
+    idempotency_key: str | None = None
+
+
+def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
+    """Hold the stock of an order and submit it.
+
+    Raises GateUnavailable when nothing could be decided or the answer did not arrive: the same ask with the same
+    idempotency key gets the first answer, and the sweeper gives back what was held for nothing.
     """
-    nonce = stock.order_nonce(engine.gate, user_id, idempotency_key)
-    if idempotency_key is not None:
-        fingerprint = _fingerprint(quantities, user_coupon_id)
-        if not stock.claim_idempotency_key(engine.gate, user_id, nonce, fingerprint):
-            return Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
-    attempt = OrderAttempt(nonce, user_id, user_coupon_id, keep=idempotency_key is not None)
+    lane = only_lane_of(engine, ask)
+    if lane is None:
+        return _place_across_lanes(engine, ask)
+    (outcome,), ring = place_orders(engine, lane, [ask])
+    if ring:
+        engine.bell.ring(lane)
+    if isinstance(outcome, GateUnavailable):
+        raise outcome
+    return outcome
+
+
+def only_lane_of(engine: Engine, ask: OrderAsk) -> int | None:
+    """The lane that all products of an order live in; None if there are several."""
+    lanes = {stock.lane_of_product(engine.gate, product_id) for product_id, _ in ask.quantities}
+    return lanes.pop() if len(lanes) == 1 else None
+
+
+def place_orders(
+    engine: Engine, lane: int, asks: Sequence[OrderAsk]
+) -> tuple[list[Submitted | Refused | GateUnavailable], bool]:
+    """As :func:`place_order` for orders of one lane, one after the other, together; and whether to ring its bell.
+
+    Raises GateUnavailable when nothing could be decided for any of them.
+    """
+    attempts = _attempts(engine, asks)
+    going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
+    reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    reach("order.decided")
+    outcomes: list[Submitted | Refused | GateUnavailable] = []
+    ring = False
+    for attempt, ask in zip(attempts, asks, strict=True):
+        if attempt is None:
+            outcomes.append(_KEY_REUSED)
+            continue
+        reservation = next(reservations)
+        if isinstance(reservation, GateUnavailable):
+            outcomes.append(reservation)
+        elif reservation.granted:
+            ring = ring or reservation.ring
+            outcomes.append(Submitted(reservation.request_id, ask.user_id))
+        else:
+            outcomes.append(_refusal(reservation, ask))
+    return outcomes, ring
+
+
+def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | None]:
+    """An attempt for each ask; None where the idempotency key was used for another body before."""
+    nonces = [stock.order_nonce(engine.gate, ask.user_id, ask.idempotency_key) for ask in asks]
+    keyed = [(ask, nonce) for ask, nonce in zip(asks, nonces, strict=True) if ask.idempotency_key is not None]
+    claims = [(ask.user_id, nonce, _fingerprint(ask)) for ask, nonce in keyed]
+    granted = iter(stock.claim_idempotency_keys(engine.gate, claims))
+    return [
+        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None)
+        if ask.idempotency_key is None or next(granted)
+        else None
+        for ask, nonce in zip(asks, nonces, strict=True)
+    ]
+
+
+def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
+    """Reserve lane by lane in ascending order; a refusal in one gives back what the earlier ones reserved."""
+    (attempt,) = _attempts(engine, [ask])
+    if attempt is None:
+        return _KEY_REUSED
     by_lane: dict[int, list[tuple[int, int]]] = {}
-    for product_id, quantity in sorted(quantities.items()):
+    for product_id, quantity in ask.quantities:
         by_lane.setdefault(stock.lane_of_product(engine.gate, product_id), []).append((product_id, quantity))
     lanes = sorted(by_lane)
     for lane in lanes:
-        last = lane == lanes[-1]
         try:
-            reservation = stock.reserve(engine.gate, lane, by_lane[lane], attempt, append=last)
+            reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
         except GateUnavailable:
-            # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
-            # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
-            if not last:
+            # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
+            # the same key has been told meanwhile that it holds these units. In the last one the order may have been
+            # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
+            if lane != lanes[-1] and ask.idempotency_key is None:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:
             _give_back(engine, attempt)
-            return _refusal(reservation, quantities)
+            return _refusal(reservation, ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
+        reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     if reservation.ring:
         engine.bell.ring(reservation.lane)
-    return Submitted(reservation.request_id, user_id)
+    return Submitted(reservation.request_id, ask.user_id)
 
 
 def submitted_order(entry: Entry) -> SubmittedOrder:
@@ -71,23 +138,40 @@ def submitted_order(entry: Entry) -> SubmittedOrder:
         user_coupon_id=int(fields["user_coupon_id"]) if fields["user_coupon_id"] else None,
         decided_at_ms=int(fields["decided_at_ms"]),
         lines=tuple(SubmittedLine(line.product_id, line.quantity, line.unit_price, line.name) for line in lines),
-        held=tuple(_lane_and_epoch(part) for part in fields["held"].split()),
+        held=tuple(_lane_and_epoch(part) for part in fields["held"].split(",")),
     )
 
 
 def end_holds(engine: Engine, settlement: Settlement) -> None:
-    """Tell the gate what the ledger has committed: sold units stay away, unsold ones come back. Safe to repeat."""
-    sold: dict[int, list[str]] = {}
+    """Tell the gate what the ledger has committed: sold units stay away, unsold ones come back. Safe to repeat.
+
+    Never raises GateUnavailable: a lane whose server is away must not keep this lane's outbox from moving on. Its holds
+    keep their deadline, and the sweeper asks the ledger.
+    """
+    away: set[int] = set()
+    sold: dict[tuple[int, int], list[str]] = {}
     for order in settlement.sold:
-        for lane, _ in order.held:
-            sold.setdefault(lane, []).append(order.nonce)
-    for lane, nonces in sorted(sold.items()):
-        stock.settle(engine.gate, lane, nonces)
+        for held in order.held:
+            sold.setdefault(held, []).append(order.nonce)
+    for (lane, built_epoch), nonces in sorted(sold.items()):
+        try:
+            stock.settle(engine.gate, lane, built_epoch, nonces)
+        except GateUnavailable as error:
+            away.add(lane)
+            logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+        reach("holds.mid_release")
     for order in settlement.unsold:
-        for lane, _ in order.held:
+        for lane, built_epoch in order.held:
+            if lane in away:
+                continue
             products = [line.product_id for line in order.lines]
             own = [product for product in products if stock.lane_of_product(engine.gate, product) == lane]
-            stock.release(engine.gate, lane, order.nonce, own)
+            try:
+                stock.release(engine.gate, lane, built_epoch, order.nonce, own)
+            except GateUnavailable as error:
+                away.add(lane)
+                logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+            reach("holds.mid_release")
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
@@ -95,23 +179,24 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
     for reservation in attempt.reserved:
         try:
             products = [line.product_id for line in reservation.lines]
-            stock.release(engine.gate, reservation.lane, attempt.nonce, products)
+            stock.release(engine.gate, reservation.lane, reservation.built_epoch, attempt.nonce, products)
         except GateUnavailable:
             continue
 
 
-def _refusal(reservation: Reservation, quantities: Mapping[int, int]) -> Refused:
+def _refusal(reservation: Reservation, ask: OrderAsk) -> Refused:
     if reservation.status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Refused(Refusal.PRODUCT_NOT_FOUND)
+    requested = dict(ask.quantities)
     short = [
-        {"productId": product_id, "requested": quantities.get(product_id, 0), "available": available}
+        {"productId": product_id, "requested": requested.get(product_id, 0), "available": available}
         for product_id, available in sorted(reservation.available.items())
     ]
     return Refused(Refusal.OUT_OF_STOCK, {"items": short})
 
 
-def _fingerprint(quantities: Mapping[int, int], user_coupon_id: int | None) -> str:
-    return sha256(repr((sorted(quantities.items()), user_coupon_id)).encode()).hexdigest()
+def _fingerprint(ask: OrderAsk) -> str:
+    return sha256(repr((ask.quantities, ask.user_coupon_id)).encode()).hexdigest()
 
 
 def _lane_and_epoch(part: str) -> tuple[int, int]:

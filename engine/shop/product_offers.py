@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,12 +13,14 @@ from engine.caching.read_through import ReadThrough
 from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
 from engine.errors import EngineError
+from engine.fault_points import reach
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
-from engine.ledger.idempotency import administration_claim, answer_once
+from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
+from engine.shop.publishing import publish_each
 
 
 @dataclass(frozen=True)
@@ -52,20 +55,26 @@ class ProductView:
 
 
 def create_product(engine: Engine, new: NewProduct, idempotency_key: str | None = None) -> ProductView | Refused:
-    """Put a product on sale; it can be ordered when this returns. The same key and product again is the same product.
+    """Put a product on sale; it can be ordered when this returns. The same key and product again gets the same answer.
 
     Raises LedgerUnavailable (nothing changed) or GateUnavailable (recorded; the scheduler makes it live as soon as
     the gate is back).
     """
     claim = administration_claim("create_product", idempotency_key, asdict(new))
 
-    def work(connection: Connection) -> Product | Refused | None:
-        created = answer_once(
-            connection, claim, lambda: {"id": ledger_products.insert_product(connection, **asdict(new)).id}
+    def work(connection: Connection) -> tuple[Answer, Product | None]:
+        answer = answer_once(
+            connection, claim, lambda: asdict(_view(ledger_products.insert_product(connection, **asdict(new))))
         )
-        return created if isinstance(created, Refused) else ledger_products.product_by_id(connection, created["id"])
+        product = None if isinstance(answer, Refused) else ledger_products.product_by_id(connection, answer["id"])
+        return answer, product
 
-    return _published_or_refused(engine, engine.ledger.run(work))
+    answer, product = engine.ledger.run(work)
+    if isinstance(answer, Refused):
+        return answer
+    if product is not None and product.published_version < product.version:
+        _publish(engine, product)
+    return ProductView(**answer)
 
 
 def change_product(engine: Engine, product_id: int, change: ProductChange) -> ProductView | Refused:
@@ -76,16 +85,21 @@ def change_product(engine: Engine, product_id: int, change: ProductChange) -> Pr
     def work(connection: Connection) -> Product | None:
         return ledger_products.update_product(connection, product_id, values, change.add_stock)
 
-    return _published_or_refused(engine, engine.ledger.run(work))
+    product = engine.ledger.run(work)
+    if product is None:
+        return Refused(Refusal.PRODUCT_NOT_FOUND)
+    available = product.stock
+    _publish(engine, product)
+    with suppress(EngineError):
+        available = gate_products.units_available(engine.gate, [product.id]).get(product.id, available)
+    return replace(_view(product), stock=available)
 
 
 def publish_product_changes(engine: Engine) -> int:
     """Make live what was recorded but not published; how many products that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_products.unpublished_products(connection)
-    for product in waiting:
-        _publish(engine, product)
-    return len(waiting)
+    return publish_each(waiting, partial(_publish, engine))
 
 
 def terms_of_product(product: Product) -> ProductTerms:
@@ -143,20 +157,14 @@ def _units_available(engine: Engine, product_ids: tuple[int, ...]) -> dict[int, 
     return _COUNTS.do_afresh((engine, product_ids), lambda: gate_products.units_available(engine.gate, product_ids))
 
 
-def _published_or_refused(engine: Engine, product: Product | Refused | None) -> ProductView | Refused:
-    if product is None:
-        return Refused(Refusal.PRODUCT_NOT_FOUND)
-    if isinstance(product, Refused):
-        return product
-    available = product.stock
-    _publish(engine, product)
-    with suppress(EngineError):
-        available = gate_products.units_available(engine.gate, [product.id]).get(product.id, available)
-    return ProductView(product.id, product.name, product.price, available, product.status)
+def _view(product: Product) -> ProductView:
+    return ProductView(product.id, product.name, product.price, product.stock, product.status)
 
 
 def _publish(engine: Engine, product: Product) -> None:
-    gate_products.publish(engine.gate, terms_of_product(product))
+    reach("publish.recorded")
+    at = gate_products.publish(engine.gate, terms_of_product(product))
     gate_products.forget_list(engine.gate)
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
-        ledger_products.mark_product_published(connection, product.id, product.version)
+        ledger_products.mark_product_published(connection, product.id, product.version, lane=at.lane, epoch=at.epoch)

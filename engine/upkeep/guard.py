@@ -1,11 +1,15 @@
 """The guard: notices that Redis restarted, failed over or forgot, and decides between approving and rebuilding.
 
-A lane decides only on the server whose run id was approved for it; a restart or a failover changes the run id, so the
-gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look at the
-lane's counter and at the versions of what it offers. Behind the ledger means that decisions or publications were lost,
-and the lane is rebuilt; not behind means that nothing the ledger relies on was lost, and the lane goes on. Either way
-it goes on under a new epoch, so that a decision that was lost before it reached the ledger is told apart from one that
-never was.
+A lane decides only on the server whose replication id was approved for it. A restart and a promotion both change that
+id, so the gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look
+at the lane's counter and at the versions of what it offers. Behind the ledger means that decisions or publications were
+lost, and the lane is rebuilt; not behind means that nothing the ledger relies on was lost, and the lane goes on. Either
+way it goes on under a new epoch, so that a decision that was lost before it reached the ledger is told apart from one
+that never was, and a drain that still holds it does not record it.
+
+A hold of an order that is submitted in another lane leaves no trace in the counter of its own. On one server a hold is
+not lost without the order that came after it; where lanes live on several servers it can be, so there a lane whose
+server changed is always rebuilt.
 """
 
 from __future__ import annotations
@@ -14,16 +18,19 @@ import logging
 from enum import StrEnum
 
 from engine.context import Engine
+from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
-from engine.gate.lanes import known_versions, open_lane
+from engine.gate.lanes import approve_lane, known_versions
 from engine.gate.products import forget_list
 from engine.gate.stock import lane_of_product
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
+from engine.upkeep.lane_rounds import LaneRounds
 from engine.upkeep.rebuild import rebuild_lane, recorded_request_key
 
 logger = logging.getLogger(__name__)
@@ -47,22 +54,71 @@ def verdict(state: LaneState, recorded: Progress | None) -> Verdict:
 
 
 def watch_lanes(engine: Engine) -> dict[int, Verdict]:
-    """Look at every lane, do what is needed, tell what was found. Raises GateUnavailable, LedgerUnavailable,
-    LaneCountMismatch."""
+    """Look at every lane, do what is needed, tell what was found.
+
+    Raises GateUnavailable, LedgerUnavailable, LaneCountMismatch if a lane could not be looked at or mended; the others
+    were.
+    """
+    rounds = LaneRounds(lambda lane: watch_lane(engine, lane), range(engine.gate.lanes))
+    try:
+        found, errors = rounds.go()
+    finally:
+        rounds.close()
+    for error in errors.values():
+        raise error
+    return found
+
+
+def watch_lane(engine: Engine, lane: int) -> Verdict:
+    """As :func:`watch_lanes`, for one lane."""
     # The ledger first: drains go on meanwhile, and a counter read before what they record would look behind it.
     with engine.ledger.read() as connection:
-        recorded = progress.progress_of_lanes(connection)
-    found = {}
-    for lane in range(engine.gate.lanes):
-        state = engine.gate.inspect(lane)
-        found[lane] = verdict(state, recorded.get(lane))
-        if found[lane] is Verdict.APPROVE and _lost_publications(engine, lane):
-            found[lane] = Verdict.REBUILD
-        if found[lane] is Verdict.REBUILD:
-            rebuild_lane(engine, state)
-        elif found[lane] is Verdict.APPROVE:
-            _approve(engine, state)
+        recorded = progress.progress_of_lane(connection, lane)
+    state = engine.gate.inspect(lane)
+    found = verdict(state, recorded)
+    if found is Verdict.APPROVE and not _lives_with_all_others(engine, state):
+        found = Verdict.REBUILD
+    if found is Verdict.APPROVE and recorded is not None:
+        return _approve(engine, state, recorded)
+    if found is Verdict.REBUILD:
+        rebuild_lane(engine, state, recorded)
     return found
+
+
+def _lives_with_all_others(engine: Engine, state: LaneState) -> bool:
+    """Whether every lane is on the server that holds this one."""
+    try:
+        return all(
+            engine.gate.inspect(other).replid == state.replid
+            for other in range(engine.gate.lanes)
+            if other != state.lane
+        )
+    except GateUnavailable:
+        return False
+
+
+def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
+    """Let the lane go on, or rebuild it if it turns out to have forgotten what it offers; which of the two it was.
+
+    The epoch is taken first: from then on the ledger hears of no publication to this lane, and records no decision that
+    the lane does not have. Raises GateUnavailable when the lane or the ledger's word on it changed meanwhile.
+    """
+    recorded_request_key(engine)  # with another number of lanes, this raises
+    forget_list(engine.gate)  # the one that came back with this server may be older than the last change
+    begun = engine.ledger.run(
+        lambda connection: progress.begin_epoch(
+            connection, state.lane, examined=recorded, last_number=state.last_number or 0, rebuilt=False
+        )
+    )
+    if begun is None:
+        raise GateUnavailable(f"lane {state.lane} was taken on by somebody else while it was being approved")
+    reach("guard.before_approval")
+    if _lost_publications(engine, state.lane):
+        rebuild_lane(engine, state, begun)
+        return Verdict.REBUILD
+    approve_lane(engine.gate, state, begun.epoch)
+    logger.warning("lane %d lost nothing and goes on under epoch %d on another server", state.lane, begun.epoch)
+    return Verdict.APPROVE
 
 
 def _lost_publications(engine: Engine, lane: int) -> bool:
@@ -81,20 +137,3 @@ def _lost_publications(engine: Engine, lane: int) -> bool:
     confirmed = coupons | products
     known = known_versions(engine.gate, list(confirmed))
     return any(known[key] < version for key, version in confirmed.items())
-
-
-def _approve(engine: Engine, state: LaneState) -> None:
-    request_key = recorded_request_key(engine)
-    forget_list(engine.gate)  # the one that came back with this server may be older than the last change
-    with engine.ledger.transaction() as connection:
-        begun = progress.begin_epoch(connection, state.lane, rebuilt=False)
-    open_lane(
-        engine.gate,
-        state.lane,
-        epoch=begun.epoch,
-        run_id=state.run_id,
-        last_number=begun.last_number,
-        request_key=request_key,
-        rebuilt=False,
-    )
-    logger.warning("lane %d lost nothing and goes on under epoch %d on another server", state.lane, begun.epoch)

@@ -1,6 +1,9 @@
-"""Rebuild a lane of the gate from the ledger: close, drain what is left, build, open under a new epoch.
+"""Rebuild a lane of the gate from the ledger: close, drain what is left, take an epoch, build, open.
 
-Whoever dies in the middle leaves a closed lane, which the guard finds and rebuilds from the start.
+Whoever dies in the middle leaves a closed lane, which the guard finds and rebuilds from the start. Whoever sleeps in
+the middle may find, when they wake, that somebody else has opened the lane and that it sells. So each step is refused
+if the one before is not the last thing that happened to the lane: closing names the epoch that was examined, the ledger
+gives an epoch only to whoever knows its newest one, and the gate takes nothing but from the build with the newest one.
 """
 
 from __future__ import annotations
@@ -11,20 +14,25 @@ from sqlalchemy import Connection
 
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
+from engine.fault_points import reach
 from engine.flow.drain import DrainReport, drain_batch
-from engine.gate import coupons as gate_coupons
-from engine.gate import products as gate_products
-from engine.gate import stock
-from engine.gate.coupons import Winner, lane_of_coupon
+from engine.gate.building import WINNERS_PER_CALL, LaneBuild, Superseded
+from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
-from engine.gate.lanes import close_lane, open_lane
+from engine.gate.lanes import close_lane
 from engine.gate.request_ids import new_request_key
+from engine.gate.stock import lane_of_product
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
+from engine.ledger.progress import Progress
 from engine.shop.coupon_offers import terms_of
 from engine.shop.product_offers import terms_of_product
+from engine.upkeep.lane_rounds import LaneRounds
+
+PATIENCE_SECONDS = 2.0
+"""How long a rebuild waits for the outboxes of other lanes."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,34 +50,39 @@ def recorded_request_key(engine: Engine) -> str:
     return request_key
 
 
-def rebuild_lane(engine: Engine, state: LaneState) -> None:
+def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     """Make the lane what the ledger says it is, and open it on the server that ``state`` was read from.
 
-    Raises GateUnavailable (the server changed meanwhile: look again) and LedgerUnavailable; the lane is closed then.
+    ``recorded`` is the ledger's progress, read before ``state``. Raises GateUnavailable (somebody else was faster, or
+    the server changed: look again) and LedgerUnavailable; the lane may be closed then.
     """
     lane = state.lane
     request_key = recorded_request_key(engine)
-    if state.epoch is not None:
-        close_lane(engine.gate, lane)
-    drained = sum(_drain_outbox(engine, each) for each in range(engine.gate.lanes))
-    with engine.ledger.transaction() as connection:
-        begun = progress.begin_epoch(connection, lane, rebuilt=True)
-    holds = stock.forget_holds(engine.gate, lane)
-    with engine.ledger.snapshot() as connection:
-        coupons = _build_coupons(engine, connection, lane)
-        products = _build_products(engine, connection, lane)
-        _mark_returns(engine, connection, lane)
-    open_lane(
-        engine.gate,
-        lane,
-        epoch=begun.epoch,
-        run_id=state.run_id,
-        last_number=begun.last_number,
-        request_key=request_key,
-        rebuilt=True,
+    if state.open:
+        close_lane(engine.gate, state)
+    reach("rebuild.closed")
+    drained = _drain_outbox(engine, lane) + _drain_others(engine, lane)
+    begun = engine.ledger.run(
+        lambda connection: progress.begin_epoch(
+            connection, lane, examined=recorded, last_number=state.last_number or 0, rebuilt=True
+        )
     )
-    logger.warning(
-        "lane %d was rebuilt and opened under epoch %d: %d coupons, %d products, %d holds dropped, %d entries drained",
+    if begun is None:
+        raise Superseded(f"lane {lane} was taken on by somebody else")
+    reach("rebuild.begun")
+    build = LaneBuild(engine.gate, state, begun.epoch)
+    build.begin()
+    holds = build.forget_holds()
+    with engine.ledger.snapshot() as connection:
+        coupons = _build_coupons(engine, build, connection, lane)
+        products = _build_products(engine, build, connection, lane)
+        # What the ledger took back from cancelled orders is in the stock just built: no follow-up may return it again.
+        build.mark_returned(ledger_orders.nonces_with_stock_to_return(connection))
+    reach("rebuild.before_opening")
+    build.open(last_number=begun.last_number, request_key=request_key)
+    logger.log(
+        logging.INFO if recorded is None else logging.WARNING,
+        "lane %d was built and opened under epoch %d: %d coupons, %d products, %d holds dropped, %d entries drained",
         lane,
         begun.epoch,
         coupons,
@@ -80,33 +93,46 @@ def rebuild_lane(engine: Engine, state: LaneState) -> None:
 
 
 def _drain_outbox(engine: Engine, lane: int) -> int:
-    """Empty one lane's outbox: an order that waits in one lane may count on stock that another lane holds."""
     report = DrainReport(lane)
     while drain_batch(engine, report):
         pass
     return report.recorded
 
 
-def _build_coupons(engine: Engine, connection: Connection, lane: int) -> int:
+def _drain_others(engine: Engine, lane: int) -> int:
+    """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds.
+
+    One that cannot be drained now is left: its server may be away for long, and this lane has to open. The ledger will
+    fail the orders in it that count on this lane's holds.
+    """
+    others = [other for other in range(engine.gate.lanes) if other != lane]
+    rounds = LaneRounds(lambda other: _drain_outbox(engine, other), others)
+    try:
+        drained, errors = rounds.go(PATIENCE_SECONDS)
+    finally:
+        rounds.close()
+    for other in (*errors, *rounds.away):
+        logger.warning("lane %d is rebuilt without what waits in lane %d: %s", lane, other, errors.get(other, "away"))
+    return sum(drained.values())
+
+
+def _build_coupons(engine: Engine, build: LaneBuild, connection: Connection, lane: int) -> int:
     built = 0
     for coupon in ledger_coupons.all_coupons(connection):
         if lane_of_coupon(engine.gate, coupon.id) == lane:
-            winners = ledger_coupons.winners_of(connection, coupon.id)
-            gate_coupons.build(engine.gate, terms_of(coupon), coupon.issued, (Winner(*row) for row in winners))
+            build.add_coupon(terms_of(coupon), coupon.issued)
+            for lines in ledger_coupons.winners_of(connection, coupon.id, WINNERS_PER_CALL):
+                build.add_winners(coupon.id, lines)
             built += 1
+            reach("rebuild.building")
     return built
 
 
-def _build_products(engine: Engine, connection: Connection, lane: int) -> int:
+def _build_products(engine: Engine, build: LaneBuild, connection: Connection, lane: int) -> int:
     """Products with the stock that completed orders left over: in a rebuilt lane nothing is held."""
     built = 0
     for product in ledger_products.all_products(connection):
-        if stock.lane_of_product(engine.gate, product.id) == lane:
-            gate_products.build(engine.gate, terms_of_product(product), product.stock)
+        if lane_of_product(engine.gate, product.id) == lane:
+            build.add_product(terms_of_product(product), product.stock)
             built += 1
     return built
-
-
-def _mark_returns(engine: Engine, connection: Connection, lane: int) -> None:
-    """What the ledger took back from cancelled orders is in the stock just built: no follow-up may return it again."""
-    stock.mark_returned(engine.gate, lane, ledger_orders.nonces_with_stock_to_return(connection))

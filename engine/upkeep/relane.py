@@ -31,16 +31,26 @@ def relane(engine: Engine, recorded: int) -> None:
     """
     old = replace(engine, gate=Gate(engine.gate.client, recorded, engine.gate.backlog_limit))
     for lane in range(recorded):
-        close_lane(old.gate, lane)
+        state = old.gate.inspect(lane)
+        if state.open:
+            close_lane(old.gate, state)
     for lane in range(recorded):
         report = DrainReport(lane)
         while drain_batch(old, report):
             pass
-        stock.forget_holds(old.gate, lane)
+        _forget_holds(old, lane)
     _forget_entities(old)
     with engine.ledger.transaction() as connection:
         progress.change_setting(connection, "lanes", str(engine.gate.lanes))
     logger.warning("the data has %d lanes now instead of %d", engine.gate.lanes, recorded)
+
+
+def _forget_holds(old: Engine, lane: int) -> None:
+    client = old.gate.client
+    with unavailability_translated():
+        for nonce in client.zrange(keys.holds(lane), 0, -1):
+            client.delete(keys.hold(lane, str(nonce)))
+        client.delete(keys.holds(lane))
 
 
 def _forget_entities(old: Engine) -> None:

@@ -7,10 +7,11 @@ rush against this web must end in a verdict that fails; one that passes would pr
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from engine.gate import coupons as gate_coupons
 from engine.gate import keys
-from engine.gate.coupons import IssueDecision, lane_of_coupon
+from engine.gate.coupons import IssueAsk, IssueDecision, IssueRound
 from engine.gate.gate import BELL_SECONDS, Gate
 from engine.gate.request_ids import new_nonce
 from engine.gate.scripts import script_from
@@ -38,30 +39,40 @@ _TAKE = script_from(
 )
 
 
-def issue_in_two_steps(gate: Gate, coupon_id: int, user_id: int, idempotency_key: str | None) -> IssueDecision:
-    """Check, then write: the mistake on purpose. Nothing is replayed."""
-    del idempotency_key
-    lane = lane_of_coupon(gate, coupon_id)
+def issue_in_two_steps(gate: Gate, lane: int, asks: Sequence[IssueAsk]) -> IssueRound:
+    """Look for all, then take for all: the mistake on purpose. Nothing is replayed, and no two asks see each other."""
     state = gate.known_lane(lane)
-    coupon_key, winners_key = keys.coupon(lane, coupon_id), keys.winners(lane, coupon_id)
+    looks = [_look(gate, lane, ask) for ask in asks]
+    time.sleep(PAUSE_SECONDS)
+    decisions, ring = [], False
+    for ask, refusal in zip(asks, looks, strict=True):
+        if refusal is not None:
+            decisions.append(IssueDecision(refusal))
+            continue
+        coupon_key = keys.coupon(lane, ask.coupon_id)
+        nonce = new_nonce(state.request_key, RequestKind.COUPON_ISSUE)
+        sequence, request_id, rings = _TAKE.run(
+            gate.client,
+            [keys.lane(lane), keys.outbox(lane), keys.bell(lane), coupon_key, keys.winners_of(coupon_key)],
+            [lane, state.epoch or 0, nonce, ask.coupon_id, ask.user_id, BELL_SECONDS * 1000],
+        )
+        decisions.append(IssueDecision(IssueStatus.ISSUED, int(sequence), request_id))
+        ring = ring or rings == 1
+    return IssueRound(decisions, ring)
+
+
+def _look(gate: Gate, lane: int, ask: IssueAsk) -> IssueStatus | None:
+    """Why the ask has to be refused, as far as one can see from here."""
+    coupon_key = keys.coupon(lane, ask.coupon_id)
     looked = gate.client.pipeline(transaction=False)
     looked.hmget(coupon_key, "total", "issued")
-    looked.hexists(winners_key, str(user_id))
+    looked.hexists(keys.winners_of(coupon_key), str(ask.user_id))
     (total, issued), has_it = looked.execute()
     if total is None:
-        return IssueDecision(IssueStatus.NOT_FOUND, lane)
+        return IssueStatus.NOT_FOUND
     if has_it:
-        return IssueDecision(IssueStatus.ALREADY_ISSUED, lane)
-    if int(issued) >= int(total):
-        return IssueDecision(IssueStatus.SOLD_OUT, lane)
-    time.sleep(PAUSE_SECONDS)
-    nonce = new_nonce(state.request_key, RequestKind.COUPON_ISSUE)
-    sequence, request_id, ring = _TAKE.run(
-        gate.client,
-        [keys.lane(lane), keys.outbox(lane), keys.bell(lane), coupon_key, winners_key],
-        [lane, state.epoch or 0, nonce, coupon_id, user_id, BELL_SECONDS * 1000],
-    )
-    return IssueDecision(IssueStatus.ISSUED, lane, int(sequence), request_id, ring=ring == 1)
+        return IssueStatus.ALREADY_ISSUED
+    return IssueStatus.SOLD_OUT if int(issued) >= int(total) else None
 
 
 gate_coupons.issue = issue_in_two_steps

@@ -196,4 +196,6 @@ def test_a_redis_that_only_reads_is_an_unavailable_gate(engine: Engine, hasty: E
     client.execute_command("REPLICAOF", "127.0.0.1", free_port())
     assert_unavailable_soon(hasty, coupon, 2)
     client.execute_command("REPLICAOF", "NO", "ONE")
+    assert_unavailable_soon(hasty, coupon, 2)  # a promotion: whose data it goes on with is the guard's to find out
+    assert watch_lanes(engine) == {0: Verdict.APPROVE}
     assert win(hasty, coupon, 2).sequence == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ class LaneDriver:
         return self.gate.client
 
     @property
-    def run_id(self) -> str:
-        return str(self.client.info("server")["run_id"])
+    def replid(self) -> str:
+        return str(self.client.info("replication")["master_replid"])
 
     @property
     def lane_key(self) -> str:
@@ -39,9 +39,27 @@ class LaneDriver:
         seconds, microseconds = self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, rebuilt: int = 1, run_id: str = "") -> list[Any]:
-        arguments: list[Argument] = [epoch, run_id or self.run_id, last_number, self.gate.lanes, REQUEST_KEY, rebuilt]
+    def begin_build(self, epoch: Argument, replid: str = "") -> list[Any]:
+        return self.gate.run("begin_build", [self.lane_key], [epoch, replid or self.replid])
+
+    def open_built(self, epoch: Argument, last_number: Argument = 0, replid: str = "") -> list[Any]:
+        arguments: list[Argument] = [epoch, replid or self.replid, last_number, self.gate.lanes, REQUEST_KEY]
         return self.gate.run("open_lane", [self.lane_key], arguments)
+
+    def open(self, epoch: Argument = EPOCH, last_number: Argument = 0, replid: str = "") -> list[Any]:
+        """As a rebuild with nothing to build does: the answer of the first script that refuses, or of the last."""
+        begun = self.begin_build(epoch, replid)
+        return self.open_built(epoch, last_number, replid) if begun == ["building"] else begun
+
+    def approve(self, epoch: Argument, **examined: Argument) -> list[Any]:
+        """As the guard does with a lane that it has examined just now; ``examined`` replaces what it saw."""
+        seen = {
+            "replid": self.replid,
+            "examined_epoch": str(self.client.hget(self.lane_key, "epoch")),
+            "last_number": str(self.client.hget(self.lane_key, "last_number")),
+            **examined,
+        }
+        return self.gate.run("approve_lane", [self.lane_key], [epoch, *seen.values()])
 
     def publish(
         self,
@@ -58,7 +76,7 @@ class LaneDriver:
         return self.gate.run("publish_coupon", script_keys, arguments)
 
     def issue_keys(self, coupon_id: int) -> list[str]:
-        """KEYS of issue_coupon."""
+        """KEYS of issue_coupon for one ask."""
         number = self.number
         return [
             keys.lane(number),
@@ -77,16 +95,28 @@ class LaneDriver:
         bell_ms: int = 5000,
         backlog_limit: int = 1_000_000,
     ) -> list[Any]:
-        arguments: list[Argument] = [
-            self.number,
-            epoch,
-            nonce or f"n{user_id}",
-            coupon_id,
-            user_id,
-            bell_ms,
-            backlog_limit,
-        ]
-        return self.gate.run("issue_coupon", self.issue_keys(coupon_id), arguments)
+        """The answer to one ask, and whether to ring behind it when it was granted."""
+        ask = (coupon_id, user_id, nonce or f"n{user_id}")
+        reply = self.issue_many([ask], epoch=epoch, bell_ms=bell_ms, backlog_limit=backlog_limit)
+        if isinstance(reply[0], str):
+            return reply
+        ring, answer = reply
+        return [*answer, ring] if answer[0] == "issued" else answer
+
+    def issue_many(
+        self,
+        asks: Sequence[tuple[Argument, Argument, str]],
+        epoch: Argument = EPOCH,
+        bell_ms: Argument = 5000,
+        backlog_limit: Argument = 1_000_000,
+    ) -> list[Any]:
+        """The raw reply to several asks: (coupon, user, nonce)."""
+        script_keys = [keys.lane(self.number), keys.outbox(self.number), keys.bell(self.number)]
+        arguments: list[Argument] = [self.number, epoch, bell_ms, backlog_limit]
+        for coupon_id, user_id, nonce in asks:
+            script_keys += self.issue_keys(int(coupon_id))[3:]
+            arguments += (nonce, coupon_id, user_id)
+        return self.gate.run("issue_coupon", script_keys, arguments)
 
     def coupon(self, coupon_id: int) -> dict[str, str]:
         return dict(self.client.hgetall(keys.coupon(self.number, coupon_id)))

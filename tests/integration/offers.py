@@ -17,12 +17,15 @@ from engine.flow.bell import DRAIN_QUEUE
 from engine.flow.requests import request_state
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
-from engine.ledger.coupons import winners_of
 from engine.outcomes import Issued, RequestState
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
 
 _names = count(1)
+
+WINNERS = text("""
+    SELECT user_id, sequence, request_id FROM user_coupons WHERE coupon_id = :coupon_id ORDER BY sequence
+""")
 
 
 def offer(engine: Engine, total: int = 1000) -> int:
@@ -56,7 +59,8 @@ def waiting(engine: Engine, lane: int = 0) -> int:
 def recorded(engine: Engine, coupon_id: int) -> list[tuple[int, int, str]]:
     """(user id, sequence, request id) as the ledger has them, in order of the sequence."""
     with engine.ledger.read() as connection:
-        return list(winners_of(connection, coupon_id))
+        rows = connection.execute(WINNERS, {"coupon_id": coupon_id})
+        return [(row.user_id, row.sequence, row.request_id) for row in rows]
 
 
 def assert_recorded_once(engine: Engine, coupon_id: int, wins: Iterable[Issued]) -> None:

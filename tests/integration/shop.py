@@ -13,7 +13,7 @@ from engine.gate import keys, stock
 from engine.outcomes import Issued, Refused, RequestState, Submitted
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
-from engine.shop.orders import place_order
+from engine.shop.orders import OrderAsk, place_order
 from engine.shop.product_offers import NewProduct, ProductView, create_product
 
 _names = count(1)
@@ -64,9 +64,7 @@ def order(
     key: str | None = None,
 ) -> Submitted | Refused:
     """Place an order."""
-    return place_order(
-        engine, user_id=user_id, quantities=quantities, user_coupon_id=user_coupon_id, idempotency_key=key
-    )
+    return place_order(engine, OrderAsk(user_id, tuple(sorted(quantities.items())), user_coupon_id, key))
 
 
 def drain_all(engine: Engine) -> None:

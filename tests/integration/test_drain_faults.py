@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 from sqlalchemy import Connection
 
 from engine.context import Engine
@@ -279,6 +280,22 @@ def test_a_poison_entry_goes_into_quarantine_and_everything_else_is_recorded(
     assert {state(engine, each.request_id).status for each in wins} == {RequestStatus.COMPLETED}
 
 
+@pytest.mark.parametrize("field", ["user_id", "request_id", "kind", "strange"])
+def test_bytes_that_are_no_text_stop_nobody(engine: Engine, redis_url: str, field: str) -> None:
+    coupon = offer(engine)
+    wins = [win(engine, coupon, 1)]
+    fields = {name: str(value) for name, value in poison(coupon, "a negative user").items()}
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.xadd(keys.outbox(0), {**fields, "request_id": "0.1.2.c", field: b"\xff\xfe\x80"}, id="1-2")
+        raw.hset(keys.lane(0), "last_number", "2")
+    wins.append(win(engine, coupon, 2))
+    report = drain(engine, 0, linger_seconds=0)
+    assert (report.recorded, report.quarantined) == (2, 1)
+    (row,) = quarantined(engine)
+    assert row.fields[field] == "\\xff\\xfe\\x80"
+    assert_recorded_once(engine, coupon, wins)
+
+
 @pytest.mark.parametrize("fault", ["a time in words", "no time"])
 def test_a_poison_head_keeps_nobody_from_looking_deciding_and_ringing(
     engine: Engine, make_engine: EngineMaker, fault: str
@@ -286,7 +303,7 @@ def test_a_poison_head_keeps_nobody_from_looking_deciding_and_ringing(
     """Its ring is lost, and the server has restarted: guard, new process and scheduler have to get past the entry."""
     coupon = offer(engine)
     request_id = append(engine, poison(coupon, fault))
-    engine.gate.client.hset(keys.lane(0), "run_id", "0" * 40)
+    engine.gate.client.hset(keys.lane(0), "replid", "0" * 40)
     assert watch_lanes(engine) == {0: Verdict.APPROVE}
     wins = [win(make_engine(), coupon, 1)]
     forget_rings(engine)

@@ -14,14 +14,14 @@ from engine.errors import GateUnavailable, LaneCountMismatch
 from engine.flow.requests import request_state
 from engine.gate import coupons as gate_coupons
 from engine.gate import keys, stock
-from engine.gate.lanes import close_lane, open_lane
+from engine.gate.building import LaneBuild
+from engine.gate.lanes import close_lane
 from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
 from engine.upkeep.guard import Verdict, watch_lanes
-from engine.upkeep.rebuild import recorded_request_key
 from engine.upkeep.relane import relane
 from ops.processes import free_port
 from ops.stores import RunningStore
@@ -72,7 +72,8 @@ def everything(engine: Engine) -> dict[str, Any]:
 
 def recorded(engine: Engine) -> dict[int, Progress]:
     with engine.ledger.read() as connection:
-        return progress.progress_of_lanes(connection)
+        found = {lane: progress.progress_of_lane(connection, lane) for lane in range(engine.gate.lanes)}
+    return {lane: each for lane, each in found.items() if each is not None}
 
 
 def rush(engine: Engine) -> tuple[list[int], list[int]]:
@@ -121,12 +122,12 @@ def test_an_empty_redis_is_rebuilt_to_what_it_was(engine: Engine, lanes: int) ->
 def test_a_rebuild_that_missed_a_winner_would_be_noticed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     coupons, _ = rush(engine)
     before = everything(engine)
-    build = gate_coupons.build
+    add_winners = LaneBuild.add_winners
 
-    def forgetful(gate: Any, terms: Any, issued: int, winners: Any) -> None:
-        build(gate, terms, issued, list(winners)[1:])
+    def forgetful(build: LaneBuild, coupon_id: int, lines: str) -> None:
+        add_winners(build, coupon_id, lines.partition("\n")[2])
 
-    monkeypatch.setattr(gate_coupons, "build", forgetful)
+    monkeypatch.setattr(LaneBuild, "add_winners", forgetful)
     engine.gate.client.flushdb()
     watch_lanes(engine)
     assert everything(engine) != before
@@ -162,7 +163,7 @@ def test_what_waits_in_the_outbox_is_recorded_before_a_lane_is_rebuilt(engine: E
     waiting = issue(engine, coupon, 7)
     assert isinstance(waiting, Issued)
     for lane in range(lanes):
-        close_lane(engine.gate, lane)
+        close_lane(engine.gate, engine.gate.inspect(lane))
     assert watch_lanes(engine) == dict.fromkeys(range(lanes), Verdict.REBUILD)
     assert_state(engine, waiting.request_id, RequestStatus.COMPLETED)
     assert sequence(issue(engine, coupon, 8)) == 2
@@ -182,7 +183,7 @@ def test_a_rebuild_that_died_half_way_is_done_again(
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(gate_coupons, "build", die)
+        patch.setattr(LaneBuild, "add_coupon", die)
         with pytest.raises(Crash):
             watch_lanes(engine)
     for coupon in coupons:
@@ -208,7 +209,7 @@ def test_a_restart_that_lost_nothing_is_approved_under_a_new_epoch(
     own_redis.stop()
     restarted = start_valkey(own_redis.directory, own_redis.port)
     try:
-        with pytest.raises(GateUnavailable):  # another run id: it decides nothing until the guard has looked
+        with pytest.raises(GateUnavailable):  # another replication id: it decides nothing until the guard has looked
             issue(engine, coupons[0], 51)
         assert watch_lanes(engine) == dict.fromkeys(range(lanes), Verdict.APPROVE)
         assert everything(engine) == before
@@ -277,26 +278,11 @@ def test_a_decision_under_a_stale_epoch_is_refused_and_changes_nothing(engine: E
     for stale in (epoch - 1, epoch + 1):
         script_keys = [keys.lane(lane), keys.outbox(lane), keys.bell(lane), keys.coupon(lane, coupon)]
         reply = engine.gate.run(
-            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, "c0", coupon, 7, 5000, 100]
+            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, 5000, 100, "c0", coupon, 7]
         )
         assert reply[0] == "stale_epoch"
     assert everything(engine) == before
     assert engine.gate.client.xlen(keys.outbox(lane)) == 0
-
-
-def test_a_lane_is_opened_neither_under_an_old_epoch_nor_for_another_server(engine: Engine) -> None:
-    state = engine.gate.inspect(0)
-    request_key = recorded_request_key(engine)
-    assert state.epoch is not None
-
-    def reopen(epoch: int, run_id: str) -> None:
-        open_lane(engine.gate, 0, epoch=epoch, run_id=run_id, last_number=0, request_key=request_key, rebuilt=True)
-
-    with pytest.raises(GateUnavailable):
-        reopen(state.epoch, state.run_id)
-    with pytest.raises(GateUnavailable):
-        reopen(state.epoch + 1, "0" * 40)
-    assert engine.gate.inspect(0) == state
 
 
 # The number of lanes

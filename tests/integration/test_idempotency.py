@@ -14,11 +14,15 @@ from sqlalchemy.exc import IntegrityError
 
 from engine.context import Engine
 from engine.errors import LedgerUnavailable
+from engine.gate import keys
 from engine.ledger import idempotency
 from engine.ledger.idempotency import Answer, Claim, answer_once, forget_old_keys
 from engine.ledger.shop_tables import LARGEST_AMOUNT
 from engine.outcomes import Refusal, Refused
+from engine.shop import coupon_offers, product_offers
 from engine.shop.accounts import charge_balance, open_account
+from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
+from engine.shop.product_offers import NewProduct, ProductChange, ProductView
 from scheduler import jobs
 from tests.conftest import EngineMaker
 from tests.integration.placed_orders import execute, rows
@@ -152,7 +156,41 @@ def test_a_user_added_under_a_key_is_added_once(engine: Engine) -> None:
     assert rows(engine, "SELECT name FROM accounts") == [("하나",)]
 
 
+@pytest.mark.parametrize("published", [True, False], ids=["published", "died before publishing"])
+def test_a_coupon_made_under_a_key_is_told_again_as_it_was_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    new = NewCoupon("쿠폰", 500, 10, None, datetime(2040, 1, 1, tzinfo=UTC), "ACTIVE")
+    with monkeypatch.context() as patch:
+        if not published:
+            patch.setattr(coupon_offers, "_publish", lambda *_: None)
+        first = coupon_offers.create_coupon(engine, new, "k")
+    assert isinstance(first, CouponOverview)
+    again = coupon_offers.create_coupon(engine, new, "k")
+    assert again == first
+    assert engine.gate.client.hget(keys.coupon(0, first.id), "status") == "ACTIVE"
+    coupon_offers.change_coupon(engine, first.id, CouponChange(name="다른 이름", status="INACTIVE", add_quantity=5))
+    assert coupon_offers.create_coupon(engine, new, "k") == first
+
+
+def test_a_product_made_under_a_key_is_told_again_as_it_was_first(engine: Engine) -> None:
+    new = NewProduct("감귤", 100, 10, "ACTIVE")
+    first = product_offers.create_product(engine, new, "k")
+    assert isinstance(first, ProductView)
+    product_offers.change_product(engine, first.id, ProductChange(price=900, add_stock=5))
+    assert product_offers.create_product(engine, new, "k") == first
+
+
 # -- refusals
+
+
+def test_a_charge_past_what_can_be_kept_is_refused_under_its_key_for_good(engine: Engine) -> None:
+    add_user(engine, 7, LARGEST_AMOUNT)
+    refused = charge_balance(engine, 7, 1, "k")
+    assert isinstance(refused, Refused)
+    with engine.ledger.transaction() as connection:
+        connection.execute(text("UPDATE accounts SET balance = 0"))
+    assert charge_balance(engine, 7, 1, "k") == refused
 
 
 def test_a_refusal_is_an_answer_that_stays(engine: Engine) -> None:

@@ -26,25 +26,25 @@ def inspect(lane: LaneDriver) -> list[str]:
     return lane.gate.run("inspect_lane", [lane.lane_key, keys.outbox(lane.number)], [])
 
 
-def test_an_empty_server_tells_its_run_id_and_nothing_else(lane: LaneDriver) -> None:
-    assert inspect(lane) == ["", "", "", "", "", "", lane.run_id, "0", ""]
+def test_an_empty_server_tells_its_replication_id_and_nothing_else(lane: LaneDriver) -> None:
+    assert inspect(lane) == ["", "", "", "", "", "", lane.replid, "0", "", ""]
     assert lane.client.dbsize() == 0
     state = lane.gate.inspect(lane.number)
-    assert state == LaneState(lane.number, False, None, "", None, None, "", lane.run_id, 0, None)
+    assert state == LaneState(lane.number, False, None, "", None, None, "", lane.replid, 0, None)
     assert not state.ready
 
 
 def test_an_open_lane_tells_all_its_fields_in_order(lane: LaneDriver) -> None:
     lane.open(last_number=5)
     before = keyspace(lane.client)
-    assert inspect(lane) == ["1", str(EPOCH), lane.run_id, "5", "16", REQUEST_KEY, lane.run_id, "0", ""]
+    assert inspect(lane) == ["1", str(EPOCH), lane.replid, "5", "16", REQUEST_KEY, lane.replid, "0", "", str(EPOCH)]
     assert keyspace(lane.client) == before
     state = lane.gate.inspect(lane.number)
-    assert state == LaneState(lane.number, True, EPOCH, lane.run_id, 5, 16, REQUEST_KEY, lane.run_id, 0, None)
+    assert state == LaneState(lane.number, True, EPOCH, lane.replid, 5, 16, REQUEST_KEY, lane.replid, 0, None, EPOCH)
     assert state.ready
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 def test_a_lane_that_is_closed_or_approved_for_another_server_is_not_ready(
     lane: LaneDriver, change: dict[str, str]
 ) -> None:

@@ -23,7 +23,7 @@ def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]
     lane = LaneDriver(gate, request.param)
     lane.client.flushdb()
     assert lane.open() == ["opened"]
-    assert lane.publish(COUPON) == ["published", "0"]
+    assert lane.publish(COUPON) == ["published", "0", str(EPOCH)]
     yield lane
     gate.close()
 
@@ -111,7 +111,7 @@ def test_an_answer_that_is_not_a_win_leaves_nothing_behind(lane: LaneDriver, sta
     user, nonce, coupon, epoch, backlog_limit = 2, "n2", COUPON, EPOCH, 10
     match status:
         case IssueStatus.LANE_NOT_READY:
-            lane.change_lane(run_id="0" * 40)
+            lane.change_lane(replid="0" * 40)
         case IssueStatus.STALE_EPOCH:
             epoch = EPOCH + 1
         case IssueStatus.NOT_FOUND:
@@ -155,14 +155,16 @@ def test_a_nonce_that_only_resembles_the_winning_one_is_no_replay(lane: LaneDriv
     assert len(lane.outbox()) == 1
 
 
-@pytest.mark.parametrize(("more_keys", "more_arguments"), [(-5, 0), (-1, 0), (1, 0), (0, -7), (0, -1), (0, 1)])
+@pytest.mark.parametrize(
+    ("more_keys", "more_arguments"), [(-5, 0), (-2, 0), (-1, 0), (1, 0), (2, 0), (0, -7), (0, -1), (0, 1)]
+)
 def test_a_wrong_number_of_keys_or_arguments_changes_nothing(
     lane: LaneDriver, more_keys: int, more_arguments: int
 ) -> None:
     before = keyspace(lane.client)
-    script_keys = [*lane.issue_keys(COUPON), keys.lease(lane.number)][: 5 + more_keys]
-    arguments = [lane.number, EPOCH, "n", COUPON, 1, 5000, 10, "extra"][: 7 + more_arguments]
-    with pytest.raises(BrokenContract, match="5 keys and 7 arguments"):
+    script_keys = [*lane.issue_keys(COUPON), *lane.issue_keys(COUPON)[3:]][: 5 + more_keys]
+    arguments = [lane.number, EPOCH, 5000, 10, "n", COUPON, 1, "extra"][: 7 + more_arguments]
+    with pytest.raises(BrokenContract, match="2 for each ask"):
         lane.gate.run("issue_coupon", script_keys, arguments)
     assert keyspace(lane.client) == before
 
@@ -172,15 +174,15 @@ def test_a_bell_time_that_is_none_is_an_error_before_anything_is_written(lane: L
     """The bell is armed last: refused there, it would leave a winner whom nobody told."""
     before = keyspace(lane.client)
     with pytest.raises(BrokenContract, match="bell time"):
-        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, "n", COUPON, 1, bell_ms, 10])
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, bell_ms, 10, "n", COUPON, 1])
     assert keyspace(lane.client) == before
 
 
 @pytest.mark.parametrize("limit", ["", "x"])
 def test_a_backlog_limit_that_is_none_is_an_error_and_changes_nothing(lane: LaneDriver, limit: str) -> None:
     before = keyspace(lane.client)
-    with pytest.raises(BrokenContract, match="compare nil"):
-        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, "n", COUPON, 1, 5000, limit])
+    with pytest.raises(BrokenContract, match="backlog limit"):
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, limit, "n", COUPON, 1])
     assert keyspace(lane.client) == before
 
 
@@ -192,10 +194,10 @@ def test_a_lane_that_was_never_opened_decides_nothing(lane: LaneDriver) -> None:
 
 
 def test_a_lane_approved_for_another_server_decides_nothing_until_it_is_approved_here(lane: LaneDriver) -> None:
-    approved = lane.run_id
-    lane.change_lane(run_id=approved[::-1])
+    approved = lane.replid
+    lane.change_lane(replid=approved[::-1])
     assert lane.issue(COUPON, 1) == ["lane_not_ready"]
-    lane.change_lane(run_id=approved)
+    lane.change_lane(replid=approved)
     assert lane.issue(COUPON, 1)[0] == "issued"
 
 
@@ -222,7 +224,7 @@ def test_numbers_and_sequences_have_no_gaps_whatever_is_refused_in_between(lane:
 
 def test_numbers_go_on_under_a_new_epoch(lane: LaneDriver) -> None:
     lane.issue(COUPON, 1)
-    assert lane.open(epoch=EPOCH + 1, rebuilt=0) == ["opened"]
+    assert lane.approve(EPOCH + 1) == ["approved"]
     assert lane.issue(COUPON, 2) == ["stale_epoch", str(EPOCH + 1)]
     assert lane.issue(COUPON, 2, epoch=EPOCH + 1)[:3] == ["issued", "2", f"{lane.number}.{EPOCH + 1}.2.n2"]
     assert [entry_id for entry_id, _ in lane.outbox()] == [f"{EPOCH}-1", f"{EPOCH + 1}-2"]
@@ -271,8 +273,8 @@ def test_a_window_begins_with_its_first_millisecond_and_ends_before_its_last(
         for name, after in (("starts_at_ms", starts_after_ms), ("ends_at_ms", ends_after_ms))
     }
     lane.change_coupon(COUPON, **window)
-    reply = stopped.run(lane.client, lane.issue_keys(COUPON), [lane.number, EPOCH, "n", COUPON, 1, 5000, 10])
-    assert reply[0] == answer
+    reply = stopped.run(lane.client, lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, 10, "n", COUPON, 1])
+    assert reply[1][0] == answer
     assert [entry["decided_at_ms"] for _, entry in lane.outbox()] == [str(now_ms)] * (answer == "issued")
 
 
@@ -296,4 +298,69 @@ def test_when_the_append_is_refused_nothing_has_changed(lane: LaneDriver) -> Non
     before = keyspace(lane.client)
     with pytest.raises(BrokenContract, match="equal or smaller"):
         lane.issue(COUPON, 1)
+    assert keyspace(lane.client) == before
+
+
+# -- many asks in one call
+
+
+def test_asks_that_come_together_are_answered_as_if_they_had_come_one_after_the_other(lane: LaneDriver) -> None:
+    """Winners, a repetition, a second try, another coupon, one that is paused, one that is not there, and the last."""
+    other, paused, unknown = COUPON + 1, COUPON + 2, COUPON + 3
+    asks = [
+        (COUPON, 1, "a"),
+        (other, 1, "b"),
+        (COUPON, 2, "c"),
+        (COUPON, 1, "a"),
+        (COUPON, 1, "d"),
+        (paused, 1, "e"),
+        (unknown, 1, "f"),
+        *((COUPON, user, f"g{user}") for user in range(3, 14)),
+        (COUPON, 2, "c"),
+    ]
+
+    def fresh() -> None:
+        lane.client.flushdb()
+        lane.open()
+        lane.publish(COUPON, total=10)
+        lane.publish(other, total=5)
+        lane.publish(paused, status="INACTIVE")
+
+    fresh()
+    one_by_one = [lane.issue_many([ask])[1] for ask in asks]
+    apart = keyspace(lane.client)
+    fresh()
+    ring, *together = lane.issue_many(asks)
+    assert (ring, together) == (1, one_by_one)
+    statuses = [answer[0] for answer in together]
+    assert statuses[:7] == ["issued", "issued", "issued", "replayed", "already_issued", "inactive", "not_found"]
+    assert statuses[7:] == ["issued"] * 8 + ["sold_out"] * 3 + ["replayed"]
+    at_once = keyspace(lane.client)
+    for found in (apart, at_once):
+        entries, last_id = found.pop(keys.outbox(lane.number))[1]  # type: ignore[misc]
+        for _, entry in entries:
+            del entry["decided_at_ms"]
+        found["entries"] = ("stream", (entries, last_id), False)
+    assert at_once == apart
+
+
+def test_a_call_in_which_all_are_refused_writes_nothing_and_rings_nobody(lane: LaneDriver) -> None:
+    lane.change_coupon(COUPON, total=0)
+    before = keyspace(lane.client)
+    assert lane.issue_many([(COUPON, user, "n") for user in range(1, 65)]) == [0, *[["sold_out"]] * 64]
+    assert keyspace(lane.client) == before
+
+
+def test_the_backlog_is_counted_while_a_call_fills_it(lane: LaneDriver) -> None:
+    lane.issue(COUPON, 1)
+    answers = lane.issue_many([(COUPON, user, "n") for user in range(2, 7)], backlog_limit=3)[1:]
+    assert [answer[0] for answer in answers] == ["issued", "issued", "backlogged", "backlogged", "backlogged"]
+    assert len(lane.outbox()) == 3
+
+
+def test_when_the_first_append_of_many_is_refused_nothing_has_changed(lane: LaneDriver) -> None:
+    lane.client.xadd(keys.outbox(lane.number), {"kind": "strange"}, id=f"{EPOCH}-5")
+    before = keyspace(lane.client)
+    with pytest.raises(BrokenContract, match="equal or smaller"):
+        lane.issue_many([(COUPON, user, "n") for user in range(1, 9)])
     assert keyspace(lane.client) == before

@@ -13,7 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Issuance, available_coupons_of_user, record_issuances
+from engine.ledger.progress import begin_epoch
 from engine.ledger.session import Ledger
+from tests.integration.offers import WINNERS
 
 NOW_MS = 1_700_000_000_123
 LARGEST = 2**53 - 1
@@ -44,7 +46,8 @@ def record(ledger: Ledger, *issuances: Issuance) -> None:
 
 def recorded(ledger: Ledger, coupon_id: int) -> list[tuple[int, int, str]]:
     with ledger.read() as connection:
-        return list(ledger_coupons.winners_of(connection, coupon_id))
+        rows = connection.execute(WINNERS, {"coupon_id": coupon_id})
+        return [(row.user_id, row.sequence, row.request_id) for row in rows]
 
 
 def issued(ledger: Ledger, coupon_id: int) -> int:
@@ -74,8 +77,9 @@ def test_issuances_are_recorded_with_their_sequence_and_their_moment_and_counted
     assert recorded(ledger, first) == [(1001, 1, "0.1.1.c0001"), (1002, 2, "0.1.2.c0002")]
     assert (issued(ledger, first), issued(ledger, second)) == (2, 1)
     with ledger.read() as connection:
-        result = ledger_coupons.issuance_result(connection, "0.1.2.c0002")
-        assert ledger_coupons.issuance_result(connection, "0.1.2.c0003") is None
+        results = ledger_coupons.issuance_results(connection, ["0.1.2.c0002", "0.1.2.c0003"])
+        result = results.pop("0.1.2.c0002")
+        assert results == {}
     assert result is not None
     assert result.pop("userCouponId") > 0
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=NOW_MS + 2)
@@ -225,10 +229,14 @@ def test_a_change_has_to_be_published_until_its_own_version_was(ledger: Ledger) 
         with ledger.read() as connection:
             return [waiting.version for waiting in ledger_coupons.unpublished_coupons(connection)]
 
-    def mark(version: int) -> None:
-        with ledger.transaction() as connection:
-            ledger_coupons.mark_published(connection, coupon, version)
+    with ledger.transaction() as connection:
+        begin_epoch(connection, 3, examined=None, last_number=0, rebuilt=True)
 
+    def mark(version: int, epoch: int = 1) -> None:
+        with ledger.transaction() as connection:
+            ledger_coupons.mark_published(connection, coupon, version, lane=3, epoch=epoch)
+
+    mark(1, epoch=0)  # confirmed by a server that is not the lane's any more
     assert unpublished() == [1]
     mark(1)
     assert unpublished() == []

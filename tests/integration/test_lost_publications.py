@@ -19,7 +19,7 @@ from tests.integration.shop import add_user, available, order
 
 def come_back_as_another_server(engine: Engine, lane: int) -> None:
     """The approved server is not the one that answers now."""
-    engine.gate.client.hset(keys.lane(lane), "run_id", "0" * 40)
+    engine.gate.client.hset(keys.lane(lane), "replid", "0" * 40)
 
 
 def fields(engine: Engine, key: str) -> dict[Any, Any]:

@@ -12,7 +12,7 @@ from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.flow.holds import sweep_holds
 from engine.gate import stock
-from engine.ledger.orders import expire
+from engine.ledger.orders import end_overdue
 from engine.outcomes import Refusal, Refused, RequestStatus, Submitted
 from engine.shop import orders
 from engine.upkeep.guard import watch_lanes
@@ -228,7 +228,7 @@ def test_a_hold_without_an_order_expires_and_gives_back_its_units(engine: Engine
     lane = stock.lane_of_product(engine.gate, product)
     nonce = stock.order_nonce(engine.gate, 1, None)
     attempt = stock.OrderAttempt(nonce, 1, None, keep=False)
-    stock.reserve(engine.gate, lane, [(product, 3)], attempt, append=False)
+    stock.reserve(engine.gate, lane, attempt, [(product, 3)], order_lane=lane + 1)
     sweep(engine)
     assert available(engine, product) == 2
     overdue(engine)
@@ -251,7 +251,7 @@ def test_when_the_sweeper_was_first_the_drain_fails_the_order_and_gives_back(eng
     placed = order(engine, user, {product: 1})
     assert isinstance(placed, Submitted)
     with engine.ledger.transaction() as connection:
-        expire(connection, [placed.request_id.rsplit(".", 1)[1]])
+        end_overdue(connection, 0, 1, submitted=[placed.request_id.rsplit(".", 1)[1]])
     drain_all(engine)
     assert failure_of(engine, placed) is Refusal.TEMPORARY_ERROR
     assert (available(engine, product), balance(engine, user), holds(engine)) == (5, 1_000, 0)
@@ -279,14 +279,14 @@ def test_the_gate_that_goes_away_between_two_lanes_leaks_nothing(
     user = add_user(engine, 1, 10_000)
     products = [add_product(engine, 10, 5) for _ in range(8)]
     lanes = sorted({stock.lane_of_product(engine.gate, product) for product in products})
-    reserve = stock.reserve
+    reserve_many = stock.reserve_many
 
-    def reserve_but_fail_last(gate: object, lane: int, *arguments: object, append: bool) -> object:
-        if append:
+    def reserve_but_fail_last(gate: object, lane: int, attempts: object, *, order_lane: int) -> object:
+        if lane == order_lane:
             raise GateUnavailable("the plug was pulled")
-        return reserve(gate, lane, *arguments, append=append)  # type: ignore[arg-type]
+        return reserve_many(gate, lane, attempts, order_lane=order_lane)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stock, "reserve", reserve_but_fail_last)
+    monkeypatch.setattr(stock, "reserve_many", reserve_but_fail_last)
     with pytest.raises(GateUnavailable):
         order(engine, user, dict.fromkeys(products, 1))
     # In the last lane the outcome is unknown, so the earlier holds stay until the sweeper asks the ledger.

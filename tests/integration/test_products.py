@@ -176,7 +176,7 @@ def test_a_crash_after_publishing_is_repaired_without_adding_the_stock_twice(
 ) -> None:
     product = create(engine, stock=10)
 
-    def die(*_arguments: Any) -> None:
+    def die(*_arguments: Any, **_named: Any) -> None:
         raise SystemExit("killed")
 
     with monkeypatch.context() as patch:

@@ -27,7 +27,11 @@ def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]
 
 def test_a_new_coupon_leaves_exactly_this_key(lane: LaneDriver) -> None:
     before = keyspace(lane.client)
-    assert lane.publish(COUPON, 10, "ACTIVE", 1_700_000_000_000, 1_700_000_100_000, version=3) == ["published", "0"]
+    assert lane.publish(COUPON, 10, "ACTIVE", 1_700_000_000_000, 1_700_000_100_000, version=3) == [
+        "published",
+        "0",
+        str(EPOCH),
+    ]
     after = keyspace(lane.client)
     assert after.pop(f"sc:{{{lane.number}}}:coupon:{COUPON}") == (
         "hash",
@@ -49,7 +53,7 @@ def test_newer_terms_replace_all_older_ones_and_leave_what_was_issued(lane: Lane
     for user in (1, 2, 3):
         assert lane.issue(COUPON, user)[0] == "issued"
     before = keyspace(lane.client)
-    assert lane.publish(COUPON, 20, "INACTIVE", "", "", version=2) == ["published", "3"]
+    assert lane.publish(COUPON, 20, "INACTIVE", "", "", version=2) == ["published", "3", str(EPOCH)]
     after = keyspace(lane.client)
     coupon_key = keys.coupon(lane.number, COUPON)
     assert after.pop(coupon_key)[1] == {
@@ -71,9 +75,9 @@ def test_a_version_that_is_not_newer_changes_nothing(lane: LaneDriver, version: 
     lane.publish(COUPON, 10, version=10)
     lane.issue(COUPON, 1)
     before = keyspace(lane.client)
-    assert lane.publish(COUPON, 99, "INACTIVE", 1, 2, version=version) == ["unchanged", "1"]
+    assert lane.publish(COUPON, 99, "INACTIVE", 1, 2, version=version) == ["unchanged", "1", str(EPOCH)]
     assert keyspace(lane.client) == before
-    assert lane.publish(COUPON, 99, version=11) == ["published", "1"]
+    assert lane.publish(COUPON, 99, version=11) == ["published", "1", str(EPOCH)]
 
 
 def test_more_units_open_a_sold_out_coupon_at_once_and_the_line_goes_on(lane: LaneDriver) -> None:
@@ -85,7 +89,7 @@ def test_more_units_open_a_sold_out_coupon_at_once_and_the_line_goes_on(lane: La
 
 
 def test_a_lane_that_is_not_ready_takes_no_terms(lane: LaneDriver) -> None:
-    for change in ({"open": "0"}, {"open": "1", "run_id": "0" * 40}):
+    for change in ({"open": "0"}, {"open": "1", "replid": "0" * 40}):
         lane.change_lane(**change)
         before = keyspace(lane.client)
         assert lane.publish(COUPON, epoch=EPOCH + 1) == ["lane_not_ready"]
@@ -106,9 +110,13 @@ def test_a_caller_from_another_epoch_is_told_the_present_one_before_versions_are
 
 def test_the_largest_numbers_stay_exact(lane: LaneDriver) -> None:
     largest = str(LARGEST)
-    assert lane.publish(LARGEST, LARGEST, "ACTIVE", LARGEST, LARGEST, version=LARGEST - 1) == ["published", "0"]
-    assert lane.publish(LARGEST, LARGEST, "ACTIVE", LARGEST, LARGEST, version=LARGEST) == ["published", "0"]
-    assert lane.publish(LARGEST, 1, version=LARGEST) == ["unchanged", "0"]
+    assert lane.publish(LARGEST, LARGEST, "ACTIVE", LARGEST, LARGEST, version=LARGEST - 1) == [
+        "published",
+        "0",
+        str(EPOCH),
+    ]
+    assert lane.publish(LARGEST, LARGEST, "ACTIVE", LARGEST, LARGEST, version=LARGEST) == ["published", "0", str(EPOCH)]
+    assert lane.publish(LARGEST, 1, version=LARGEST) == ["unchanged", "0", str(EPOCH)]
     coupon = lane.coupon(LARGEST)
     assert {coupon[name] for name in ("version", "total", "starts_at_ms", "ends_at_ms")} == {largest}
 

@@ -59,7 +59,7 @@ def take(engine: Engine, units: int) -> None:
 
 def test_the_first_publication_writes_one_hash_and_nothing_else(engine: Engine) -> None:
     before = everything(engine)
-    assert publish(engine, 1, 50) == ["published", "50"]
+    assert publish(engine, 1, 50) == ["published", "50", "1"]
     assert sku(engine) == {
         "version": "1",
         "name": "감귤",
@@ -78,7 +78,7 @@ def test_the_same_version_again_changes_nothing(engine: Engine) -> None:
     publish(engine, 3, 50)
     take(engine, 8)
     before = everything(engine)
-    assert publish(engine, 3, 50) == ["unchanged", "42"]
+    assert publish(engine, 3, 50) == ["unchanged", "42", "1"]
     assert everything(engine) == before
 
 
@@ -86,14 +86,14 @@ def test_an_older_version_never_replaces_a_newer_one(engine: Engine) -> None:
     publish(engine, 10, 50, name="배", price=2000, status="INACTIVE")
     before = everything(engine)
     # 9 is older than 10 as a number, though not as a text.
-    assert publish(engine, 9, 40) == ["unchanged", "50"]
+    assert publish(engine, 9, 40) == ["unchanged", "50", "1"]
     assert everything(engine) == before
 
 
 def test_a_newer_version_adds_what_came_in_and_leaves_away_what_was_taken(engine: Engine) -> None:
     publish(engine, 1, 50)
     take(engine, 50)
-    assert publish(engine, 2, 65, name="배", price=1, status="INACTIVE") == ["published", "15"]
+    assert publish(engine, 2, 65, name="배", price=1, status="INACTIVE") == ["published", "15", "1"]
     assert sku(engine) == {
         "version": "2",
         "name": "배",
@@ -106,9 +106,9 @@ def test_a_newer_version_adds_what_came_in_and_leaves_away_what_was_taken(engine
 
 def test_a_version_that_was_never_published_on_its_own_is_not_lost_with_its_stock(engine: Engine) -> None:
     publish(engine, 1, 50)
-    assert publish(engine, 4, 80) == ["published", "80"]
-    assert publish(engine, 2, 60) == ["unchanged", "80"]
-    assert publish(engine, 3, 70) == ["unchanged", "80"]
+    assert publish(engine, 4, 80) == ["published", "80", "1"]
+    assert publish(engine, 2, 60) == ["unchanged", "80", "1"]
+    assert publish(engine, 3, 70) == ["unchanged", "80", "1"]
 
 
 @pytest.mark.parametrize("name", ["x", " a  b ", 'quote " and \\', "줄\n바꿈", "🍊", "0", "nil", "1e3"])
@@ -118,9 +118,9 @@ def test_a_name_is_kept_as_it_is(engine: Engine, name: str) -> None:
 
 
 def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
-    assert publish(engine, LARGEST - 1, LARGEST - 1, price=LARGEST) == ["published", str(LARGEST - 1)]
-    assert publish(engine, LARGEST, LARGEST, price=LARGEST) == ["published", str(LARGEST)]
-    assert publish(engine, LARGEST, LARGEST) == ["unchanged", str(LARGEST)]
+    assert publish(engine, LARGEST - 1, LARGEST - 1, price=LARGEST) == ["published", str(LARGEST - 1), "1"]
+    assert publish(engine, LARGEST, LARGEST, price=LARGEST) == ["published", str(LARGEST), "1"]
+    assert publish(engine, LARGEST, LARGEST) == ["unchanged", str(LARGEST), "1"]
     found = sku(engine)
     assert {found[field] for field in ("version", "price", "supplied", "available")} == {str(LARGEST)}
 
@@ -128,7 +128,7 @@ def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
 # -- refusals, in their order
 
 
-@pytest.mark.parametrize(("field", "value"), [("open", "0"), ("run_id", "0" * 40)], ids=["closed", "another server"])
+@pytest.mark.parametrize(("field", "value"), [("open", "0"), ("replid", "0" * 40)], ids=["closed", "another server"])
 def test_a_lane_that_is_not_ready_says_so_before_anything_else(engine: Engine, field: str, value: str) -> None:
     publish(engine, 5, 50)
     engine.gate.client.hset(LANE, field, value)

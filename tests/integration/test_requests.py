@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from engine.context import Engine
 from engine.errors import GateUnavailable, LedgerUnavailable
-from engine.flow.requests import request_state, wait_for_request
+from engine.flow.requests import request_state, request_states, wait_for_request
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.lanes import close_lane
-from engine.gate.request_ids import new_nonce, split_request_id
+from engine.gate.request_ids import RequestId, new_nonce, split_request_id
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
@@ -52,13 +52,13 @@ def issue(engine: Engine, coupon: int, user_id: int = 7) -> str:
     return issued.request_id
 
 
-def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE) -> RequestState:
-    return RequestState(request_id, kind, RequestStatus.PENDING)
+def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE, user_id: int = 7) -> RequestState:
+    return RequestState(request_id, kind, RequestStatus.PENDING, user_id=user_id)
 
 
-def lost(request_id: str) -> RequestState:
+def lost(request_id: str, owner: int | None = None) -> RequestState:
     error = Refused(Refusal.TEMPORARY_ERROR)
-    return RequestState(request_id, RequestKind.COUPON_ISSUE, RequestStatus.FAILED, error=error)
+    return RequestState(request_id, RequestKind.COUPON_ISSUE, RequestStatus.FAILED, error=error, user_id=owner)
 
 
 def submitted(engine: Engine, user_id: int, product_id: int, quantity: int) -> str:
@@ -77,7 +77,7 @@ def test_a_pending_request_is_told_without_touching_the_ledger(
     assert request_state(without_ledger, request_id) == pending(request_id)
     user, product = add_user(engine, 8, 10), add_product(engine, 1, 5)
     request_id = submitted(engine, user, product, 1)
-    assert request_state(without_ledger, request_id) == pending(request_id, RequestKind.ORDER)
+    assert request_state(without_ledger, request_id) == pending(request_id, RequestKind.ORDER, user)
 
 
 def test_a_request_that_left_the_outbox_cannot_be_told_without_the_ledger(
@@ -91,7 +91,7 @@ def test_a_request_that_left_the_outbox_cannot_be_told_without_the_ledger(
 
 def test_a_request_of_a_closed_lane_is_pending_while_it_waits(engine: Engine, coupon: int) -> None:
     request_id = issue(engine, coupon)
-    close_lane(engine.gate, lane_of_coupon(engine.gate, coupon))
+    close_lane(engine.gate, engine.gate.inspect(lane_of_coupon(engine.gate, coupon)))
     assert request_state(engine, request_id) == pending(request_id)
 
 
@@ -125,9 +125,23 @@ def test_a_settled_order_is_completed_and_one_that_cannot_be_paid_is_failed(engi
     assert first.result is not None
     assert (first.status, first.result["paidAmount"]) == (RequestStatus.COMPLETED, 6)
     assert second == RequestState(
-        unpaid, RequestKind.ORDER, RequestStatus.FAILED, error=Refused(Refusal.INSUFFICIENT_BALANCE)
+        unpaid, RequestKind.ORDER, RequestStatus.FAILED, error=Refused(Refusal.INSUFFICIENT_BALANCE), user_id=user
     )
     assert balance(engine, user) == 4
+
+
+def test_requests_of_all_kinds_and_states_are_told_together_as_they_are_alone(engine: Engine, coupon: int) -> None:
+    user, product = add_user(engine, 7, 10), add_product(engine, 6, 5)
+    asked = [issue(engine, coupon, 8), submitted(engine, user, product, 1), submitted(engine, user, product, 1)]
+    drain_all(engine)
+    asked += [issue(engine, coupon, 9), submitted(engine, user, product, 1)]
+    by_lane: dict[int, list[RequestId]] = {}
+    for request in (split_request_id(each) for each in asked):
+        by_lane.setdefault(request.lane, []).extend([request, request._replace(number=request.number + 1000)])
+    for lane, requests in by_lane.items():
+        alone = [request_states(engine, lane, [request])[0] for request in requests]
+        assert request_states(engine, lane, requests) == alone
+        assert Refused(Refusal.REQUEST_NOT_FOUND) in alone
 
 
 def test_what_the_ledger_refused_to_record_is_failed(engine: Engine, coupon: int) -> None:
@@ -135,7 +149,8 @@ def test_what_the_ledger_refused_to_record_is_failed(engine: Engine, coupon: int
     with engine.ledger.transaction() as connection:
         connection.execute(text("DELETE FROM coupons"))
     drain_all(engine)
-    assert request_state(engine, request_id) == lost(request_id)
+    assert request_state(engine, request_id) == lost(request_id, owner=7)
+    assert request_state(engine, request_id, asked_by=8) == NOT_FOUND
 
 
 def test_what_redis_forgot_before_the_drain_is_failed_and_can_be_asked_for_again(engine: Engine, coupon: int) -> None:
@@ -183,7 +198,7 @@ def test_a_process_that_just_started_cannot_tell_while_the_gate_is_not_ready(
 ) -> None:
     request_id = issue(engine, coupon)
     for lane in range(lanes):
-        close_lane(engine.gate, lane)
+        close_lane(engine.gate, engine.gate.inspect(lane))
     with pytest.raises(GateUnavailable):
         request_state(make_engine(lanes=lanes), request_id)
 
@@ -228,6 +243,33 @@ def test_a_seal_of_ours_on_a_place_in_line_nobody_got_is_not_found(engine: Engin
 def test_somebody_elses_place_in_line_tells_nothing_about_them(engine: Engine, coupon: int) -> None:
     mine, theirs = split_request_id(issue(engine, coupon, 7)), split_request_id(issue(engine, coupon, 8))
     assert request_state(engine, f"{theirs.lane}.{theirs.epoch}.{theirs.number}.{mine.nonce}") == NOT_FOUND
+
+
+# Somebody else's
+
+
+def test_somebody_elses_request_does_not_exist_at_any_time_of_its_life(engine: Engine, coupon: int) -> None:
+    user, product = add_user(engine, 7, 10), add_product(engine, 6, 5)
+    theirs = [
+        issue(engine, coupon, user),
+        submitted(engine, user, product, 1),
+        submitted(engine, user, product, 1),  # which the balance does not pay for
+    ]
+    for status in ("pending", "recorded"):
+        for request_id in theirs:
+            assert request_state(engine, request_id, asked_by=8) == NOT_FOUND, status
+            assert request_state(engine, request_id, asked_by=user) == request_state(engine, request_id), status
+            assert wait_for_request(engine, request_id, 3600, asked_by=8) == NOT_FOUND, status
+        drain_all(engine)
+
+
+def test_what_redis_forgot_has_no_owner_any_more_and_is_failed_for_whoever_has_its_id(
+    engine: Engine, coupon: int
+) -> None:
+    request_id = issue(engine, coupon, 7)
+    engine.gate.client.flushdb()
+    watch_lanes(engine)
+    assert request_state(engine, request_id, asked_by=8) == lost(request_id)
 
 
 # Waiting

@@ -56,13 +56,13 @@ def test_a_settled_hold_is_gone_and_its_units_are_not_back(engine: Engine, produ
 
 
 def test_many_holds_are_settled_at_once_each_as_it_was_made_and_others_stay(engine: Engine, product: int) -> None:
-    for nonce, keep in (("kept", KEEP_MS), ("not kept", 0), ("other", 0), ("released", KEEP_MS)):
+    for nonce, keep in (("kept", KEEP_MS), ("unkept", 0), ("other", 0), ("released", KEEP_MS)):
         reserve(engine, {product: 1}, nonce=nonce, keep=keep)
     release(engine, product, nonce="released")
-    assert settle(engine, "kept", "not kept", "released", "unknown") == ["settled", 2]
+    assert settle(engine, "kept", "unkept", "released", "unknown") == ["settled", 2]
     assert list(deadlines(engine)) == ["other"]
-    states = {nonce: hold(engine, nonce).get("state") for nonce in ("kept", "not kept", "other", "released", "unknown")}
-    assert states == {"kept": "settled", "not kept": None, "other": "held", "released": "released", "unknown": None}
+    states = {nonce: hold(engine, nonce).get("state") for nonce in ("kept", "unkept", "other", "released", "unknown")}
+    assert states == {"kept": "settled", "unkept": None, "other": "held", "released": "released", "unknown": None}
     assert available(engine, product) == 2
 
 
@@ -89,6 +89,16 @@ def test_a_release_ends_one_hold_and_leaves_the_others(engine: Engine, product: 
     reserve(engine, {product: 1}, nonce=OTHER)
     assert release(engine, product) == ["released"]
     assert (list(deadlines(engine)), hold(engine, OTHER)["state"], available(engine, product)) == ([OTHER], "held", 4)
+
+
+def test_a_release_that_means_a_hold_with_another_deadline_changes_nothing(engine: Engine, product: int) -> None:
+    reserve(engine, {product: 2})
+    deadline = deadlines(engine)[NONCE]
+    before = keyspace(engine.gate.client)
+    assert release(engine, product, deadline_ms=str(int(deadline) - 1)) == ["gone"]
+    assert keyspace(engine.gate.client) == before
+    assert release(engine, product, deadline_ms=str(int(deadline))) == ["released"]
+    assert available(engine, product) == 5
 
 
 def test_a_release_that_does_not_name_every_product_is_an_error_and_changes_nothing(
@@ -121,7 +131,7 @@ def test_under_a_key_the_end_of_a_hold_is_remembered_for_its_time_and_replayed(
     assert 0 < int(str(engine.gate.client.pttl(HOLD))) <= KEEP_MS
     change_product(engine, product, status="INACTIVE", available=0)
     before = keyspace(engine.gate.client)
-    assert reserve(engine, {product: 2}, keep=KEEP_MS, limit=0) == ["replayed", first[1], 0, *first[3:]]
+    assert reserve(engine, {product: 2}, keep=KEEP_MS, limit=0) == ["replayed", first[1], 0, first[3], "", *first[5:]]
     assert release(engine, product) == ["gone"]
     assert settle(engine, NONCE) == ["settled", 0]
     assert keyspace(engine.gate.client) == before
@@ -167,7 +177,7 @@ def test_the_marker_of_a_return_is_what_keeps_it_from_being_done_twice(engine: E
     assert available(engine, product) == 9
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     engine: Engine, product: int, change: dict[str, str]
 ) -> None:
@@ -175,11 +185,12 @@ def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     put_back(engine, {product: 2})
     change_lane(engine, **change)
     before = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2}, epoch="99") == ["lane_not_ready"]
+    assert put_back(engine, {product: 2}, built="0") == ["lane_not_ready"]
     assert keyspace(engine.gate.client) == before
     change_lane(engine, **ready)
     before = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2}, epoch="99") == ["stale_epoch", "1"]
+    assert put_back(engine, {product: 2}, built="99") == ["lane_not_ready"]  # the ledger is ahead: it is being rebuilt
+    assert put_back(engine, {product: 2}, built="0") == ["rebuilt"]
     assert put_back(engine, {product: 2}) == ["already_returned"]
     assert keyspace(engine.gate.client) == before
     engine.gate.client.delete(RETURNED)

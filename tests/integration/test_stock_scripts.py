@@ -44,13 +44,15 @@ def product(engine: Engine) -> int:
 def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: Engine, product: int) -> None:
     answer = reserve(engine, {product: 2}, coupon=9)
     request_id = f"0.1.1.{NONCE}"
-    assert answer == ["reserved", request_id, 1, "1", f"{product}:2:700", str(product), answer[6]]
+    deadline = int(deadlines(engine)[NONCE])
+    assert answer == ["reserved", request_id, 1, "1", str(deadline), f"{product}:2:700", str(product), answer[7]]
     assert available(engine, product) == 3
     assert hold(engine) == {
         "state": "held",
         "request_id": request_id,
         "lines": f"{product}:2:700",
         "keep_ms": "0",
+        "order_lane": "0",
     }
     (entry_id, fields), *others = engine.gate.client.xrange(OUTBOX)
     assert (entry_id, others) == ("1-1", [])
@@ -62,8 +64,7 @@ def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: 
         "user_coupon_id": "9",
         "held": "0:1",
     }
-    assert (fields["lines"], fields[f"name:{product}"]) == (f"{product}:2:700", answer[6])
-    deadline = float(str(engine.gate.client.zscore(HOLDS, NONCE)))
+    assert (fields["lines"], fields[f"name:{product}"]) == (f"{product}:2:700", answer[7])
     assert deadline == int(fields["decided_at_ms"]) + HOLD_MS
     assert engine.gate.client.ttl(keys.hold(0, NONCE)) == -1
 
@@ -77,7 +78,7 @@ def test_before_the_last_lane_units_are_held_and_nothing_is_appended(engine: Eng
 def test_the_last_lane_tells_what_the_earlier_ones_hold(engine: Engine, product: int) -> None:
     reserve(engine, {product: 1}, held="3:8", lines="99:4:50", carried=(99, "배"))
     ((_, fields),) = engine.gate.client.xrange(OUTBOX)
-    assert (fields["held"], fields["lines"], fields["name:99"]) == ("3:8 0:1", f"99:4:50 {product}:1:700", "배")
+    assert (fields["held"], fields["lines"], fields["name:99"]) == ("3:8,0:1", f"99:4:50,{product}:1:700", "배")
 
 
 def test_the_same_nonce_gets_the_same_answer_and_takes_nothing(engine: Engine, product: int) -> None:
@@ -126,7 +127,7 @@ def test_a_full_outbox_refuses_after_stock_and_leaves_nothing(engine: Engine, pr
 
 def test_a_lane_that_is_not_ready_comes_first_and_a_stale_epoch_second(engine: Engine, product: int) -> None:
     assert reserve(engine, {404: 1}, epoch=99) == ["stale_epoch", "1"]
-    engine.gate.client.hset(LANE, "run_id", "0" * 40)
+    engine.gate.client.hset(LANE, "replid", "0" * 40)
     assert reserve(engine, {product: 1}, epoch=99) == ["lane_not_ready"]
     assert available(engine, product) == 5
 
@@ -158,6 +159,7 @@ def test_a_reservation_leaves_exactly_these_keys(engine: Engine, product: int) -
     assert after.pop(BELL) == ("string", "1", True)
     assert after.pop(HOLDS) == ("zset", [(NONCE, *deadlines(engine).values())], False)
     record = {"state": "held", "request_id": request_id, "lines": f"{product}:2:700", "keep_ms": str(KEEP_MS)}
+    record["order_lane"] = "0"
     assert after.pop(keys.hold(0, NONCE)) == ("hash", record, False)
     before[LANE][1]["last_number"] = "1"  # type: ignore[index]
     before[keys.sku(0, product)][1]["available"] = "3"  # type: ignore[index]
@@ -172,16 +174,20 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     given = [reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0)]
     change_lane(engine, open=1)
     given.append(reserve(engine, unknown, nonce=OTHER, epoch=99, limit=0))
+    engine.gate.client.hset(keys.hold(0, OTHER), "state", "ending")
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0))
+    engine.gate.client.hset(keys.hold(0, OTHER), "state", "held")
+    given.append(reserve(engine, unknown, nonce=OTHER, limit=0, deadline=1))
+    given.append(reserve(engine, unknown, limit=0, deadline=1))
     given.append(reserve(engine, unknown, limit=0))
     given.append(reserve(engine, short, limit=0))
     given.append(reserve(engine, right, limit=1))
     given.append(reserve(engine, right, limit=2))
     assert [answer[0] for answer in given] == list(ReserveStatus)
-    assert given[2][:5] == ["replayed", mine[1], 0, "1", f"{product}:1:700"]
+    assert given[3][:6] == ["replayed", mine[1], 0, "1", mine[4], f"{product}:1:700"]
 
 
-@pytest.mark.parametrize("change", [{"open": "0"}, {"run_id": "0" * 40}])
+@pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])
 @pytest.mark.parametrize("keep", [0, KEEP_MS])
 def test_a_lane_that_is_not_ready_and_a_stale_epoch_leave_nothing_to_remember(
     engine: Engine, product: int, change: dict[str, str], keep: int
@@ -238,7 +244,8 @@ def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
     change_lane(engine, epoch=LARGEST, built_epoch=LARGEST, last_number=LARGEST - 1)
     answer = reserve(engine, {LARGEST: LARGEST}, user=LARGEST, coupon=LARGEST)
     line = f"{largest}:{largest}:{largest}"
-    assert answer == ["reserved", f"0.{largest}.{largest}.{NONCE}", 1, largest, line, largest, "감"]
+    deadline = str(int(deadlines(engine)[NONCE]))
+    assert answer == ["reserved", f"0.{largest}.{largest}.{NONCE}", 1, largest, deadline, line, largest, "감"]
     ((entry_id, fields),) = engine.gate.client.xrange(OUTBOX)
     assert entry_id == f"{largest}-{largest}"
     assert (fields["user_id"], fields["user_coupon_id"], fields["lines"]) == (largest, largest, line)
@@ -257,6 +264,16 @@ def test_when_the_append_is_refused_nothing_has_changed(engine: Engine, product:
     assert keyspace(engine.gate.client) == before
 
 
+@pytest.mark.parametrize("name", ["lane", "nonce", "user_coupon_id", "order_lane", "held_until_ms", "lines"])
+def test_an_order_that_does_not_say_everything_is_an_error_and_changes_nothing(
+    engine: Engine, product: int, name: str
+) -> None:
+    before = keyspace(engine.gate.client)
+    with pytest.raises(BrokenContract, match=f"was not told {name}"):
+        reserve(engine, {product: 1}, **{name: None})
+    assert keyspace(engine.gate.client) == before
+
+
 @pytest.mark.parametrize("name", ["hold", "keep", "bell"])
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "nan", "1e3", "0x10"])
 def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
@@ -271,10 +288,11 @@ def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
 @pytest.mark.parametrize(
     ("script", "key_count", "argument_count"),
     [
-        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 12), (6, 12), (6, 13), (6, 15), (7, 14), (7, 15))),
-        *(("settle_holds", *counts) for counts in ((0, 0), (1, 0), (2, 0), (2, 2), (3, 1), (1, 1))),
-        *(("release_stock", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (4, 4))),
+        *(("reserve_stock", *counts) for counts in ((0, 0), (5, 1), (6, 1), (6, 2), (6, 4), (7, 3), (7, 4))),
+        *(("settle_holds", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (2, 2))),
+        *(("release_stock", *counts) for counts in ((0, 0), (3, 3), (4, 3), (4, 5), (5, 4), (5, 6))),
         *(("return_stock", *counts) for counts in ((0, 0), (2, 2), (3, 2), (3, 4), (4, 3))),
+        *(("claim_holds", *counts) for counts in ((0, 0), (3, 1), (4, 1), (4, 3), (5, 2))),
         *(("due_holds", *counts) for counts in ((0, 1), (2, 1), (1, 0), (1, 2))),
     ],
 )

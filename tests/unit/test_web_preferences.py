@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
-
 import pytest
 
 from web.preferences import WAITING_PLACES, WaitingRoom, wanted_wait_seconds
-
-PROCFILE = Path(__file__).parents[2] / "Procfile"
+from web.wsgi_bridge import THREADS
 
 
 @pytest.mark.parametrize(
@@ -80,7 +76,4 @@ def test_who_does_not_ask_to_wait_takes_no_place() -> None:
 
 
 def test_those_who_wait_leave_half_of_the_threads_to_submissions() -> None:
-    line = next(line for line in PROCFILE.read_text().splitlines() if line.startswith("web:"))
-    words = shlex.split(line)
-    threads = int(words[words.index("--blocking-threads") + 1])
-    assert threads >= 2 * WAITING_PLACES
+    assert THREADS >= 2 * WAITING_PLACES

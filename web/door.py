@@ -1,0 +1,102 @@
+"""The door: where every request comes in (ASGI), before a thread or a view is spent on it.
+
+It reads the body within its time and size, answers the plain requests of a rush at once (``short_way.py``), and hands
+everything else to Flask (``wsgi_bridge.py``). A client that sends half a body costs a few kilobytes until its time is
+over, and no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from web.bodies import BODY_SECONDS, Bodies, BodyTooSlow, ClientGone, Receive
+from web.current import EXTENSION
+from web.exchange import Answered, Asked, problem_answer
+from web.languages import Language, language_for
+from web.problems import BUSY, INVALID_REQUEST, TEMPORARY_ERROR
+from web.short_way import ShortWay
+from web.strict_json import MAX_BODY_BYTES
+from web.wsgi_bridge import TooManyWaiting, WsgiBridge
+
+_TOO_SLOW = [{"field": "body", "reason": "did not arrive in time"}]
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Door:
+    """The ASGI application of one process: the short way in front of a Flask application."""
+
+    def __init__(self, flask: Any, body_seconds: float = BODY_SECONDS) -> None:
+        self._flask = flask
+        self._bodies = Bodies(body_seconds)
+        self._short_way: ShortWay | None = None
+        self._bridge = WsgiBridge(flask.wsgi_app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            try:
+                answered = await self._answer(scope, receive)
+            except ClientGone:
+                return
+            except TooManyWaiting:
+                answered = problem_answer(BUSY, _language(scope))
+            except Exception:
+                logger.exception("%s %s failed", scope["method"], scope["path"])
+                answered = problem_answer(TEMPORARY_ERROR, _language(scope), status=500)
+            await send({"type": "http.response.start", "status": answered.status, "headers": answered.headers})
+            await send({"type": "http.response.body", "body": answered.body})
+
+    def close(self) -> None:
+        """Take nobody more; what is at work is finished."""
+        if self._short_way is not None:
+            self._short_way.close()
+        self._bridge.close()
+        self._flask.extensions[EXTENSION].refusals.close()
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answered:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        body = b""
+        if _has_readable_body(headers):
+            try:
+                body = await self._bodies.read(receive)
+            except BodyTooSlow:
+                return problem_answer(INVALID_REQUEST, _language(scope), {"errors": _TOO_SLOW}, status=408)
+        asked = Asked(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            len(headers) != len(scope["headers"]),
+            body,
+        )
+        if self._short_way is None:
+            self._short_way = ShortWay(self._flask.extensions[EXTENSION])
+        on_its_way = self._short_way.recognise(asked)
+        if on_its_way is not None:
+            return await on_its_way
+        return await self._bridge.answer(scope, body)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+
+def _language(scope: Scope) -> Language:
+    wish = dict(scope["headers"]).get(b"accept-language")
+    return language_for(None if wish is None else wish.decode("latin-1"))
+
+
+def _has_readable_body(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether there is a body that a view may read; one of unknown or excessive length every view refuses unread."""
+    length = headers.get(b"content-length", b"")
+    return length.isdigit() and 0 < int(length[:9]) <= MAX_BODY_BYTES and len(length) < 10
