@@ -2,10 +2,10 @@
 
 A lane decides only on the server whose replication id was approved for it. A restart and a promotion both change that
 id, so the gate closes by itself, at that instant, without anybody noticing first. What is left for the guard is to look
-at the lane's counter and at the versions of what it offers. Behind the ledger means that decisions or publications were
-lost, and the lane is rebuilt; not behind means that nothing the ledger relies on was lost, and the lane goes on. Either
-way it goes on under a new epoch, so that a decision that was lost before it reached the ledger is told apart from one
-that never was, and a drain that still holds it does not record it.
+at what the lane has counted (decisions, returns of cancelled orders) and at the versions of what it offers. Behind the
+ledger means that something was lost which the ledger relies on, and the lane is rebuilt; not behind means that nothing
+was, and the lane goes on. Either way it goes on under a new epoch, so that a decision that was lost before it reached
+the ledger is told apart from one that never was, and a drain that still holds it does not record it.
 
 A hold of an order that is submitted in another lane leaves no trace in the counter of its own. On one server a hold is
 not lost without the order that came after it; where lanes live on several servers it can be, so there a lane whose
@@ -31,7 +31,7 @@ from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.upkeep.lane_rounds import LaneRounds
-from engine.upkeep.rebuild import rebuild_lane, recorded_request_key
+from engine.upkeep.rebuild import rebuild_lane, recorded_request_key, standing_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def verdict(state: LaneState, recorded: Progress | None) -> Verdict:
     """What has to be done with a lane that stands like this, given what the ledger has recorded of it."""
     if recorded is None or state.epoch is None or state.last_number is None or not state.open:
         return Verdict.REBUILD
-    if state.last_number < recorded.last_number or state.epoch < recorded.epoch:
+    if state.epoch < recorded.epoch or standing_of(state).lacks(recorded):
         return Verdict.REBUILD
     return Verdict.READY if state.ready else Verdict.APPROVE
 
@@ -107,7 +107,7 @@ def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
     forget_list(engine.gate)  # the one that came back with this server may be older than the last change
     begun = engine.ledger.run(
         lambda connection: progress.begin_epoch(
-            connection, state.lane, examined=recorded, last_number=state.last_number or 0, rebuilt=False
+            connection, state.lane, examined=recorded, has=standing_of(state), rebuilt=False
         )
     )
     if begun is None:

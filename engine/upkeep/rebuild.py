@@ -9,11 +9,12 @@ gives an epoch only to whoever knows its newest one, and the gate takes nothing 
 from __future__ import annotations
 
 import logging
+import time
 
 from sqlalchemy import Connection
 
 from engine.context import Engine
-from engine.errors import LaneCountMismatch
+from engine.errors import GateUnavailable, LaneCountMismatch
 from engine.fault_points import reach
 from engine.flow.drain import DrainReport, drain_batch
 from engine.gate.building import WINNERS_PER_CALL, LaneBuild, Superseded
@@ -26,13 +27,14 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
-from engine.ledger.progress import Progress
+from engine.ledger.progress import Progress, Standing
 from engine.shop.coupon_offers import terms_of
 from engine.shop.product_offers import terms_of_product
 from engine.upkeep.lane_rounds import LaneRounds
 
-PATIENCE_SECONDS = 2.0
-"""How long a rebuild waits for the outboxes of other lanes."""
+PATIENCE_SECONDS = 5.0
+"""How long a rebuild tries to empty the outboxes of other lanes: what is away for longer may be away for hours."""
+PAUSE_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,11 @@ def recorded_request_key(engine: Engine) -> str:
     return request_key
 
 
+def standing_of(state: LaneState) -> Standing:
+    """What the ledger compares with what it relies on."""
+    return Standing(state.last_number or 0, state.returned)
+
+
 def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     """Make the lane what the ledger says it is, and open it on the server that ``state`` was read from.
 
@@ -62,10 +69,10 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
         close_lane(engine.gate, state)
     reach("rebuild.closed")
     drained = _drain_outbox(engine, lane) + _drain_others(engine, lane)
+    # Looked at once more: decisions may have been made until the lane was closed.
+    has = standing_of(engine.gate.inspect(lane))
     begun = engine.ledger.run(
-        lambda connection: progress.begin_epoch(
-            connection, lane, examined=recorded, last_number=state.last_number or 0, rebuilt=True
-        )
+        lambda connection: progress.begin_epoch(connection, lane, examined=recorded, has=has, rebuilt=True)
     )
     if begun is None:
         raise Superseded(f"lane {lane} was taken on by somebody else")
@@ -102,18 +109,33 @@ def _drain_outbox(engine: Engine, lane: int) -> int:
 def _drain_others(engine: Engine, lane: int) -> int:
     """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds.
 
-    One that cannot be drained now is left: its server may be away for long, and this lane has to open. The ledger will
-    fail the orders in it that count on this lane's holds.
+    One whose server is away for longer than patience lasts is left: this lane has to open. The ledger will fail the
+    orders in it that count on this lane's holds. Raises LedgerUnavailable: without it nobody opens anything.
     """
     others = [other for other in range(engine.gate.lanes) if other != lane]
-    rounds = LaneRounds(lambda other: _drain_outbox(engine, other), others)
+    last_try = time.monotonic() + PATIENCE_SECONDS
+    rounds = LaneRounds(lambda other: _drain_patiently(engine, other, last_try), others)
     try:
-        drained, errors = rounds.go(PATIENCE_SECONDS)
+        drained, errors = rounds.go(PATIENCE_SECONDS + PAUSE_SECONDS)
     finally:
         rounds.close()
+    for error in errors.values():
+        if not isinstance(error, GateUnavailable):
+            raise error
     for other in (*errors, *rounds.away):
         logger.warning("lane %d is rebuilt without what waits in lane %d: %s", lane, other, errors.get(other, "away"))
     return sum(drained.values())
+
+
+def _drain_patiently(engine: Engine, lane: int, last_try: float) -> int:
+    """Raises GateUnavailable when that did not work until then."""
+    while True:
+        try:
+            return _drain_outbox(engine, lane)
+        except GateUnavailable:
+            if time.monotonic() >= last_try:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def _build_coupons(engine: Engine, build: LaneBuild, connection: Connection, lane: int) -> int:

@@ -131,11 +131,11 @@ class StockGate:
     def put_back(self, quantities: Mapping[int, int]) -> Answer:
         """The units of the one order that is ever cancelled here."""
         if self.returned:
-            return ["already_returned"]
+            return ["already_returned", str(self.epoch), "1"]
         self.returned = True
         for product_id, quantity in quantities.items():
             self.products[product_id].available += quantity
-        return ["returned"]
+        return ["returned", str(self.epoch), "1"]
 
     def _refusal(self, quantities: Mapping[int, int]) -> list[str]:
         short = ["out_of_stock"]
