@@ -7,14 +7,15 @@ ledger means that something was lost which the ledger relies on, and the lane is
 was, and the lane goes on. Either way it goes on under a new epoch, so that a decision that was lost before it reached
 the ledger is told apart from one that never was, and a drain that still holds it does not record it.
 
-A hold of an order that is submitted in another lane leaves no trace in the counter of its own. On one server a hold is
-not lost without the order that came after it; where lanes live on several servers it can be, so there a lane whose
-server changed is always rebuilt.
+A hold of an order that is submitted in another lane leaves no trace in what its own has counted. So where there are
+several lanes, one whose server changed is always rebuilt: it may have forgotten a hold whose order is in the ledger,
+and would sell its units again.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from enum import StrEnum
 
 from engine.context import Engine
@@ -76,25 +77,16 @@ def watch_lane(engine: Engine, lane: int) -> Verdict:
         recorded = progress.progress_of_lane(connection, lane)
     state = engine.gate.inspect(lane)
     found = verdict(state, recorded)
-    if found is Verdict.APPROVE and not _lives_with_all_others(engine, state):
+    if found is Verdict.APPROVE and engine.gate.lanes > 1:
         found = Verdict.REBUILD
+    if found is not Verdict.READY:
+        with suppress(GateUnavailable):  # where the list is on a server that is away, nobody sees it
+            forget_list(engine.gate)  # the one that came back with this server may be older than the last change
     if found is Verdict.APPROVE and recorded is not None:
         return _approve(engine, state, recorded)
     if found is Verdict.REBUILD:
         rebuild_lane(engine, state, recorded)
     return found
-
-
-def _lives_with_all_others(engine: Engine, state: LaneState) -> bool:
-    """Whether every lane is on the server that holds this one."""
-    try:
-        return all(
-            engine.gate.inspect(other).replid == state.replid
-            for other in range(engine.gate.lanes)
-            if other != state.lane
-        )
-    except GateUnavailable:
-        return False
 
 
 def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
@@ -104,7 +96,6 @@ def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
     the lane does not have. Raises GateUnavailable when the lane or the ledger's word on it changed meanwhile.
     """
     recorded_request_key(engine)  # with another number of lanes, this raises
-    forget_list(engine.gate)  # the one that came back with this server may be older than the last change
     begun = engine.ledger.run(
         lambda connection: progress.begin_epoch(
             connection, state.lane, examined=recorded, has=standing_of(state), rebuilt=False

@@ -15,7 +15,7 @@ from engine.outcomes import Refusal, Refused, RequestState, RequestStatus, Submi
 from engine.shop.cancellation import cancel_order
 from engine.upkeep import rebuild
 from engine.upkeep.audit import audit
-from engine.upkeep.guard import Verdict, watch_lanes
+from engine.upkeep.guard import Verdict, watch_lane, watch_lanes
 from tests.conftest import EngineMaker
 from tests.integration.offers import offer, win, win_all
 from tests.integration.placed_orders import execute, make_due, statuses
@@ -216,6 +216,24 @@ def test_a_rebuild_that_cannot_record_what_waits_elsewhere_gives_up(
     assert not engine.gate.inspect(first).open
     assert watch_lanes(engine)[first] is Verdict.REBUILD
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    assert_conserved(engine)
+
+
+@pytest.mark.parametrize("lanes", [4])
+def test_a_lane_that_forgot_the_hold_of_an_order_in_the_ledger_does_not_sell_its_units_again(
+    engine: Engine, redis_url: str
+) -> None:
+    """It has counted nothing of it: the order is in the count of its last lane, which may have been rebuilt since."""
+    user, products = add_user(engine, 1, 10_000), [add_product(engine, 10, 5) for _ in range(8)]
+    copy = raw_copy(redis_url)
+    order(engine, user, dict.fromkeys(products, 2))
+    drain_all(engine)
+    forget_all_since(redis_url, copy)
+    for lane in range(1, 4):
+        engine.gate.client.hset(keys.lane(lane), "replid", "0" * 40)
+    for lane in reversed(range(4)):
+        watch_lane(engine, lane)
+    assert [available(engine, product) for product in products] == [3] * len(products)
     assert_conserved(engine)
 
 
