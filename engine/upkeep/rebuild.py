@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
@@ -20,7 +21,7 @@ from engine.flow.drain import DrainReport, drain_batch
 from engine.gate.building import WINNERS_PER_CALL, LaneBuild, Superseded
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
-from engine.gate.lanes import close_lane
+from engine.gate.lanes import close_lane, require_built
 from engine.gate.request_ids import new_request_key
 from engine.gate.stock import lane_of_product
 from engine.ledger import coupons as ledger_coupons
@@ -68,7 +69,7 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
     if state.open:
         close_lane(engine.gate, state)
     reach("rebuild.closed")
-    drained = _drain_outbox(engine, lane) + _drain_others(engine, lane)
+    drained = _drain_outbox(engine, lane) + _drain_others(engine, lane, 1 + (0 if recorded is None else recorded.epoch))
     # Looked at once more: decisions may have been made until the lane was closed.
     has = standing_of(engine.gate.inspect(lane))
     begun = engine.ledger.run(
@@ -85,6 +86,7 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
         products = _build_products(engine, build, connection, lane)
         # What the ledger took back from cancelled orders is in the stock just built: no follow-up may return it again.
         build.mark_returned(ledger_orders.nonces_with_stock_to_return(connection))
+    _require_others(engine, lane)
     reach("rebuild.before_opening")
     build.open(last_number=begun.last_number, request_key=request_key)
     logger.log(
@@ -106,15 +108,16 @@ def _drain_outbox(engine: Engine, lane: int) -> int:
     return report.recorded
 
 
-def _drain_others(engine: Engine, lane: int) -> int:
-    """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds.
+def _drain_others(engine: Engine, lane: int, epoch: int) -> int:
+    """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds. First let
+    them take no more such orders: this lane will be built in ``epoch`` or later.
 
     One whose server is away for longer than patience lasts is left: this lane has to open. The ledger will fail the
     orders in it that count on this lane's holds. Raises LedgerUnavailable: without it nobody opens anything.
     """
     others = [other for other in range(engine.gate.lanes) if other != lane]
     last_try = time.monotonic() + PATIENCE_SECONDS
-    rounds = LaneRounds(lambda other: _drain_patiently(engine, other, last_try), others)
+    rounds = LaneRounds(lambda other: _drain_patiently(engine, other, {lane: epoch}, last_try), others)
     try:
         drained, errors = rounds.go(PATIENCE_SECONDS + PAUSE_SECONDS)
     finally:
@@ -127,10 +130,18 @@ def _drain_others(engine: Engine, lane: int) -> int:
     return sum(drained.values())
 
 
-def _drain_patiently(engine: Engine, lane: int, last_try: float) -> int:
+def _require_others(engine: Engine, lane: int) -> None:
+    """Tell a lane that is about to open what the others required of it: it may have forgotten that with all else."""
+    if engine.gate.lanes > 1:
+        built = engine.ledger.run(progress.built_epochs)
+        require_built(engine.gate, lane, {other: epoch for other, epoch in built.items() if other != lane})
+
+
+def _drain_patiently(engine: Engine, lane: int, required: Mapping[int, int], last_try: float) -> int:
     """Raises GateUnavailable when that did not work until then."""
     while True:
         try:
+            require_built(engine.gate, lane, required)
             return _drain_outbox(engine, lane)
         except GateUnavailable:
             if time.monotonic() >= last_try:

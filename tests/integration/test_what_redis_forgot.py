@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 
@@ -11,6 +13,8 @@ from engine.flow import followups
 from engine.flow.followups import work_off
 from engine.flow.requests import request_state
 from engine.gate import keys, stock
+from engine.gate.gate import Gate
+from engine.gate.stock import Reservation
 from engine.outcomes import Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop.cancellation import cancel_order
 from engine.upkeep import rebuild
@@ -234,6 +238,36 @@ def test_a_lane_that_forgot_the_hold_of_an_order_in_the_ledger_does_not_sell_its
     for lane in reversed(range(4)):
         watch_lane(engine, lane)
     assert [available(engine, product) for product in products] == [3] * len(products)
+    assert_conserved(engine)
+
+
+@pytest.mark.parametrize("lanes", [4])
+@pytest.mark.parametrize("forgetful", [True, False], ids=["forgot all", "forgot one lane"])
+def test_an_order_that_slept_between_two_lanes_while_the_first_was_rebuilt_is_not_accepted(
+    engine: Engine, make_engine: EngineMaker, monkeypatch: pytest.MonkeyPatch, forgetful: bool
+) -> None:
+    user, products = add_user(engine, 1, 10_000), [add_product(engine, 10, 5) for _ in range(8)]
+    lanes = sorted({stock.lane_of_product(engine.gate, product) for product in products})
+    other, reserve, slept = make_engine(lanes=4), stock.reserve, []
+
+    def sleep_and_reserve(gate: Gate, of: int, *arguments: Any, **named: Any) -> Reservation:
+        if of == lanes[-1] and not slept:
+            slept.append(of)
+            if forgetful:
+                other.gate.client.flushdb()
+            else:
+                other.gate.client.hset(keys.lane(lanes[0]), "replid", "0" * 40)
+            watch_lanes(other)
+        return reserve(gate, of, *arguments, **named)
+
+    monkeypatch.setattr(stock, "reserve", sleep_and_reserve)
+    with pytest.raises(GateUnavailable):
+        order(engine, user, dict.fromkeys(products, 1), key="k")
+    assert slept
+    placed = order(engine, user, dict.fromkeys(products, 1), key="k")
+    drain_all(engine)
+    assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    assert holds(engine) == 0
     assert_conserved(engine)
 
 
