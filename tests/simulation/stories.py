@@ -18,6 +18,8 @@ STOPS_AFTER = (1, 2, 3, 4, 4, 4, 5, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13, 13, 14, 15
 DRAIN_STOPS_AFTER = (3, 4, 4, 4, 4, 5, 7, 10, 12, 13, 14)
 """A drain has its lease and rings no bell after three, knows the head of the outbox after four, has committed it after
 ten or so."""
+GUARD_STOPS_AFTER = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25, 27)
+"""A rebuild of a single lane begins to build after fifteen or so, and opens the lane after twenty-five or so."""
 CUSTOMERS = {"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}
 SLEEPERS = {"drain": 6, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "poll": 1, "add stock": 1}
 INTERRUPTED = {"drain": 6, "follow up": 5, "order": 4, "charge": 2, "cancel": 2, "issue": 2, "poll": 2, "sweep": 1}
@@ -41,7 +43,8 @@ def sleeper(planner: Planner) -> Iterator[Instruction]:
     elif kind == "drain":
         yield planner.sent(chance.choice(("issue", "order")))
     number = planner.history.next_number
-    yield planner.sent(kind, chance.choice(DRAIN_STOPS_AFTER if kind == "drain" else STOPS_AFTER))
+    stops_after = {"drain": DRAIN_STOPS_AFTER, "guard": GUARD_STOPS_AFTER}.get(kind, STOPS_AFTER)
+    yield planner.sent(kind, chance.choice(stops_after))
     planner.put_to_sleep(number)
     if chance.random() < 0.3:
         yield Instruction("pass", values={"minute": chance.random() < 0.5})
