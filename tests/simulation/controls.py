@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,12 @@ from greenlet import getcurrent  # type: ignore[import-untyped]
 from sqlalchemy import text
 
 from engine.context import Engine
-from engine.flow import drain, holds, requests
+from engine.flow import drain, followups, holds, requests
 from engine.gate import outbox, scripts, stock
 from engine.gate.gate import Gate, unavailability_translated
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
+from engine.ledger.orders import OrderEnd, order_ends
 from engine.shop import accounts
 from engine.upkeep import guard, rebuild
 from engine.upkeep.guard import Verdict
@@ -35,18 +36,23 @@ RELEASED: Edit = (
     r"if hold\[1\] ~= 'held' and .*?\nlocal key_of",
     "if not hold[1] then return {'gone'} end\nlocal key_of",
 )
+REQUIRED: Edit = (r"if required and [^\n]* then", "if false then")
 RETURNED: Edit = (r"redis\.call\('SET', marker_key.*?keep_ms\)", "")
 UNIQUE = ("request_id", "coupon_id_user_id", "coupon_id_sequence")
 
 
 @dataclass(frozen=True)
 class Control:
-    """One guard: its name, how to switch it off, and in how many histories of which profile that has to be found."""
+    """One guard: its name, how to switch it off, and in how many histories of which profile that has to be found.
+
+    ``seed`` is where to begin: a little before one that is known to find it, so that the tests take little time.
+    """
 
     guard: str
     off: Off
     profile: str = "one-lane"
     within: int = 500
+    seed: int = 1
 
 
 def _scripts(**edits: Edit) -> Off:
@@ -178,6 +184,27 @@ def _approving_what_is_behind(_: Stores) -> AbstractContextManager[object]:
     return mock.patch.object(guard, "verdict", lenient)
 
 
+def _ends_by_nonce(_: Stores) -> AbstractContextManager[object]:
+    """Whoever has the nonce of an order is told how that ended."""
+
+    def ends(connection: Any, asked: Mapping[str, str]) -> dict[str, OrderEnd]:
+        query = "SELECT nonce, coalesce(request_id, nonce) FROM orders WHERE nonce = ANY(:nonces)"
+        owners = dict(connection.execute(text(query), {"nonces": list(asked.values())}).all())
+        own = {owners[nonce]: nonce for nonce in asked.values() if nonce in owners}
+        found = order_ends(connection, own)
+        return {each: found[owners[nonce]] for each, nonce in asked.items() if owners.get(nonce) in found}
+
+    return mock.patch.object(requests, "order_ends", ends)
+
+
+def _all_stand(_: Any, returned: Sequence[object]) -> list[bool]:
+    return [True] * len(returned)
+
+
+def _counting_decisions_alone(standing: progress.Standing, relied_on: progress.Progress) -> bool:
+    return standing.last_number < relied_on.last_number
+
+
 CONTROLS = (
     Control("the unique request key", _without_unique_keys, "remembering"),
     Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True)),
@@ -192,6 +219,11 @@ CONTROLS = (
     Control("an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0)),
     Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering"),
     Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering"),
+    Control("the ledger relies on a return in its epoch only", _replaced(followups, "confirm_returns", _all_stand)),
+    Control("a lane that forgot a return is rebuilt", _replaced(progress.Standing, "lacks", _counting_decisions_alone)),
+    Control("of several lanes none is approved", _replaced(guard, "_may_be_approved", lambda _: True), "lanes"),
+    Control("no order on holds from before a rebuild", _scripts(reserve_stock=REQUIRED), "lanes"),
+    Control("an end is told by the whole request id", _ends_by_nonce),
     Control("a charge is answered once", _replaced(accounts, "answer_once", lambda *told: told[2]()), "remembering"),
 )
 

@@ -109,9 +109,9 @@ def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) 
         yield play(stores, seed, profile_of(seed, profile))
 
 
-def first_found(stores: Stores, profile: str, most: int) -> tuple[Verdict | None, int]:
+def first_found(stores: Stores, profile: str, most: int, seed: int = 1) -> tuple[Verdict | None, int]:
     """The first history of this profile with something off, and how many it took; None if none of so many has."""
-    for number, verdict in enumerate(play_many(stores, range(1, most + 1), profile), 1):
+    for number, verdict in enumerate(play_many(stores, range(seed, seed + most), profile), 1):
         if verdict.violations:
             return verdict, number
     return None, most

@@ -9,7 +9,6 @@ from tests.simulation.plan import PROFILES
 from tests.simulation.run import Summary, minimal, play, play_many
 from tests.simulation.stores import Stores
 
-
 EXPECTED = (
     "coupon COMPLETED",
     "coupon FAILED (TEMPORARY_ERROR)",
