@@ -219,11 +219,19 @@ CONTROLS = (
     Control("an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0)),
     Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering"),
     Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering"),
-    Control("the ledger relies on a return in its epoch only", _replaced(followups, "confirm_returns", _all_stand)),
-    Control("a lane that forgot a return is rebuilt", _replaced(progress.Standing, "lacks", _counting_decisions_alone)),
+    Control(
+        "the ledger relies on a return in its epoch only",
+        _replaced(followups, "confirm_returns", _all_stand),
+        "repeating",
+    ),
+    Control(
+        "a lane that forgot a return is rebuilt",
+        _replaced(progress.Standing, "lacks", _counting_decisions_alone),
+        "repeating",
+    ),
     Control("of several lanes none is approved", _replaced(guard, "_may_be_approved", lambda _: True), "lanes"),
     Control("no order on holds from before a rebuild", _scripts(reserve_stock=REQUIRED), "lanes"),
-    Control("an end is told by the whole request id", _ends_by_nonce),
+    Control("an end is told by the whole request id", _ends_by_nonce, "repeating"),
     Control("a charge is answered once", _replaced(accounts, "answer_once", lambda *told: told[2]()), "remembering"),
 )
 

@@ -20,6 +20,8 @@ DRAIN_STOPS_AFTER = (3, 4, 4, 4, 4, 5, 7, 10, 12, 13, 14)
 ten or so."""
 GUARD_STOPS_AFTER = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25, 27)
 """A rebuild of a single lane begins to build after fifteen or so, and opens the lane after twenty-five or so."""
+FOLLOW_UP_STOPS_AFTER = (3, 4, 5, 6, 7, 8)
+"""It has claimed a return after three, carried it out after six or so, and not yet marked it as done."""
 CUSTOMERS = {"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}
 SLEEPERS = {"drain": 6, "guard": 5, "sweep": 2, "publish": 1, "follow up": 3, "order": 3, "poll": 1, "add stock": 1}
 INTERRUPTED = {"drain": 6, "follow up": 5, "order": 4, "charge": 2, "cancel": 2, "issue": 2, "poll": 2, "sweep": 1}
@@ -88,9 +90,39 @@ def interruption(planner: Planner) -> Iterator[Instruction]:
     yield Instruction("run", number, {"rounds": TO_ITS_END})
 
 
+def once_more(planner: Planner) -> Iterator[Instruction]:
+    """Somebody orders under a key, it is settled or cancelled or not, Redis forgets, and the order is asked after, and
+    placed once more."""
+    chance = planner.chance
+    ordered = planner.sent("order")
+    ordered.values["key"] = "first"
+    yield ordered
+    settled = chance.random() < 0.6
+    if settled:
+        yield planner.sent("drain")
+        yield planner.sent("cancel")
+    if chance.random() < 0.7:
+        yield Instruction("copy")
+    sleeper = planner.history.next_number
+    if settled:
+        yield planner.sent("follow up", chance.choice((TO_ITS_END, *FOLLOW_UP_STOPS_AFTER)))
+        planner.put_to_sleep(sleeper)
+    yield planner.forget()
+    yield planner.sent("guard")
+    yield planner.sent("poll")
+    yield Instruction("start", planner.history.next_number, {**ordered.values, "rounds": TO_ITS_END})
+    yield planner.sent("drain")
+    yield Instruction("run", sleeper, {"rounds": TO_ITS_END})
+    yield from _afterwards(planner, 2)
+
+
 def _afterwards(planner: Planner, most: int) -> Iterator[Instruction]:
     for _ in range(planner.chance.randint(0, most)):
         yield planner.sent(planner.chosen(AFTERWARDS))
 
 
-STORIES: Mapping[str, Callable[[Planner], Iterator[Instruction]]] = {"sleeper": sleeper, "interruption": interruption}
+STORIES: Mapping[str, Callable[[Planner], Iterator[Instruction]]] = {
+    "sleeper": sleeper,
+    "interruption": interruption,
+    "once more": once_more,
+}
