@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ops.console import Console, complain
+from ops.metrics_folder import METRICS_VARIABLE, empty_metrics_folder, metrics_folder
 from ops.postgres import launch_postgres, start_postgres
 from ops.problems import StackProblem, StartInterrupted
 from ops.processes import BARE_ENVIRONMENT, MARK_VARIABLE, PROJECT_ROOT, kill_marked, spawn
@@ -83,6 +84,7 @@ class Supervisor:
         """
         code = 1
         kill_marked(self._plan.mark + "/")  # only if an earlier supervisor was killed together with its reaper
+        empty_metrics_folder(self._plan.data_dir)
         self._start_reaper()
         try:
             self._start_stores()
@@ -187,6 +189,7 @@ class Supervisor:
             "PORT": str(stack.port),
             "DATA_DIR": stack.data_dir,
             "PYTHONUNBUFFERED": "1",
+            METRICS_VARIABLE: str(metrics_folder(self._plan.data_dir)),
             MARK_VARIABLE: self._mark(instance.name),
         }
 

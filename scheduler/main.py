@@ -22,6 +22,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
 from engine.gate import heartbeat
+from engine.telemetry import metrics
 from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
@@ -49,6 +50,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopped.set())
     try:
         while not stopped.is_set():
+            metrics.beat("scheduler")
             _stand_by_and_run(engine, stopped)
             stopped.wait(STANDBY_SECONDS)
     except LaneCountMismatch as error:
@@ -81,6 +83,9 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
         (jobs.sweep_followups, 1.0),
+        (jobs.observe_lanes, 1.0),
+        (jobs.observe_ledger, 5.0),
+        (jobs.observe_queues, 5.0),
         (jobs.rebuild_ranking, 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
     ):
@@ -105,6 +110,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
             if thread is None or not thread.is_alive():
                 raise SystemExit("the scheduler's thread died")
             heartbeat.beat(engine.gate, "scheduler")
+            metrics.beat("scheduler")
     finally:
         jobs.close_rounds()
         if scheduler.running:

@@ -13,6 +13,7 @@ from web.balance import balance
 from web.coupons import coupons
 from web.current import EXTENSION, Serving
 from web.fields import read_path_ids
+from web.metrics import metrics
 from web.operations import operations
 from web.orders import orders
 from web.popular import popular
@@ -32,6 +33,7 @@ BLUEPRINTS = (
     admin_products,
     admin_coupons,
     operations,
+    metrics,
 )
 
 

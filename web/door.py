@@ -16,6 +16,7 @@ from web.bodies import BODY_SECONDS, Bodies, BodyTooSlow, ClientGone, Receive
 from web.current import EXTENSION
 from web.exchange import Answered, Asked, busy_answer, problem_answer
 from web.problems import INVALID_REQUEST, TEMPORARY_ERROR
+from web.request_times import SHORT, VIEWS, Pulse, RequestTimes
 from web.short_way import ShortWay
 from web.strict_json import MAX_BODY_BYTES
 from web.wsgi_bridge import TooManyWaiting, WsgiBridge
@@ -37,6 +38,8 @@ class Door:
         self._bodies = Bodies(body_seconds)
         self._short_way: ShortWay | None = None
         self._bridge = WsgiBridge(flask.wsgi_app)
+        self._times = RequestTimes()
+        self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,17 +81,29 @@ class Door:
         )
         if self._short_way is None:
             self._short_way = ShortWay(self._engine, self._flask.extensions[EXTENSION].outage_log)
+        begun = self._times.begin()
         on_its_way = self._short_way.recognise(asked)
-        if on_its_way is not None:
-            return await on_its_way
-        return await self._bridge.answer(scope, body)
+        way = VIEWS if on_its_way is None else SHORT
+        status = 500
+        try:
+            answered = await (self._bridge.answer(scope, body) if on_its_way is None else on_its_way)
+            status = answered.status
+        except TooManyWaiting:
+            status = 503
+            raise
+        finally:
+            self._times.end(begun, asked.path, way, status)
+        return answered
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
+                self._pulse.stop()
+                self._times.hand_over()
                 return
+            self._pulse.start()
 
 
 def _has_readable_body(headers: Mapping[bytes, bytes]) -> bool:

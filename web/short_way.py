@@ -22,6 +22,7 @@ from engine.gate.coupons import IssueAsk
 from engine.outcomes import Refused, RequestStatus
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
+from engine.telemetry import metrics
 from web.coupons import issue_submitted
 from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, busy_answer, json_answer, problem_answer
 from web.fields import VISIBLE_ASCII
@@ -143,7 +144,8 @@ class ShortWay:
         """Everybody who waits gets one answer, looked for and rendered once, after the last of them came."""
 
         def pass_on(asks: Sequence[None]) -> Passed[Answered]:
-            return Passed([json_answer(200, show())] * len(asks))
+            with metrics.timed_call("shared", len(asks)):
+                return Passed([json_answer(200, show())] * len(asks))
 
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)
 

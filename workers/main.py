@@ -19,17 +19,22 @@ from engine.config import Settings
 from engine.errors import InvalidSettings
 from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
+from engine.telemetry import metrics
 from workers import process
 
 QUEUES = (DRAIN_QUEUE, FOLLOWUPS_QUEUE)
 
 
 class Worker(SimpleWorker):
-    """An RQ worker that tells the job at work when it is asked to stop."""
+    """An RQ worker that tells the job at work when it is asked to stop, and counts jobs that fail."""
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         process.stop()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    def handle_job_failure(self, job: Any, queue: Any, *arguments: Any, **named: Any) -> None:
+        metrics.JOB_FAILURES.labels(queue.name).inc()
+        super().handle_job_failure(job, queue, *arguments, **named)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,6 +49,7 @@ def main(arguments: list[str]) -> int:
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    process.start_pulse(arguments[0])
     connection = connect_queue(settings.queue_redis_url)
     queue: Any = Queue(arguments[0], connection=connection, serializer=JSONSerializer)
     worker = Worker([queue], connection=connection, serializer=JSONSerializer)

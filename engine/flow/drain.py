@@ -28,6 +28,7 @@ from engine.ledger.coupons import Issuance
 from engine.ledger.settlement import Settlement, settle_orders
 from engine.outcomes import RequestKind
 from engine.shop.orders import end_holds, submitted_order
+from engine.telemetry import metrics
 
 BATCH_LIMIT = 5000
 SLICE_SECONDS = 20.0
@@ -123,11 +124,14 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
 
     Between the two the gate is told what became of holds; a crash in between repeats that too.
     """
+    started = time.monotonic()
     entries = outbox.read_head(engine.gate, report.lane, BATCH_LIMIT)
     if entries:
         _record(engine, report, entries)
         outbox.remove(engine.gate, report.lane, entries)
         report.batches += 1
+        metrics.DRAIN_BATCH_ENTRIES.observe(len(entries))
+        metrics.DRAIN_BATCH_SECONDS.observe(time.monotonic() - started)
     return len(entries)
 
 
@@ -158,6 +162,10 @@ def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], rec
     report.recorded += recorded.count
     report.forgotten += forgotten
     report.orders += len(recorded.settlement.sold) + len(recorded.settlement.unsold)
+    metrics.DRAIN_ENTRIES.labels("recorded").inc(recorded.count)
+    metrics.DRAIN_ENTRIES.labels("forgotten").inc(forgotten)
+    metrics.SETTLED_ORDERS.labels("COMPLETED").inc(len(recorded.settlement.sold))
+    metrics.SETTLED_ORDERS.labels("FAILED").inc(len(recorded.settlement.unsold))
     end_holds(engine, recorded.settlement)
     if recorded.settlement.sold:
         engine.bell.ring_for_followups()
@@ -207,8 +215,10 @@ def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Except
 
     if not engine.ledger.run(work):
         report.forgotten += 1
+        metrics.DRAIN_ENTRIES.labels("forgotten").inc()
         return
     report.quarantined += 1
+    metrics.DRAIN_ENTRIES.labels("quarantined").inc()
     logger.error("ALARM: entry %s of lane %d went into quarantine: %s", entry.entry_id, report.lane, values["error"])
 
 

@@ -29,6 +29,7 @@ from engine.ledger.followups import Failure, Followup, FollowupKind
 from engine.ledger.order_events import OrderEventName, read_events, record_events
 from engine.ledger.orders import order_by_id
 from engine.ledger.progress import built_epochs
+from engine.telemetry import metrics
 
 BATCH_LIMIT = 500
 RETURNS_LIMIT = 50
@@ -288,6 +289,7 @@ class _Run:
     def _count_done(self, kind: FollowupKind, rows: Sequence[Followup]) -> None:
         if rows:
             self._report.done[kind] += len(rows)
+            metrics.FOLLOWUPS_WORKED.labels(kind, "done").inc(len(rows))
 
     def _set_aside(self, kind: FollowupKind, failures: Sequence[Failure], *, claimed: bool) -> None:
         if not failures:
@@ -297,6 +299,7 @@ class _Run:
         )
         self._report.failed += len(failures)
         for failure in failures:
+            metrics.FOLLOWUPS_WORKED.labels(kind, "parked" if failure.delay_seconds is None else "failed").inc()
             if failure.delay_seconds is None:
                 self._report.parked += 1
                 logger.error("ALARM: %s of order %d is parked: %s", kind, failure.followup.order_id, failure.error)

@@ -8,7 +8,8 @@ from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
-from engine.outcomes import Issued, IssueStatus, Refusal, Refused
+from engine.outcomes import Issued, IssueStatus, Refusal, Refused, RequestKind
+from engine.telemetry import metrics
 
 _REFUSALS = {
     IssueStatus.NOT_FOUND: Refused(Refusal.COUPON_NOT_FOUND),
@@ -42,7 +43,14 @@ def issue_coupons(
 
     Raises GateUnavailable when nothing could be decided for any of them.
     """
-    decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    kind = RequestKind.COUPON_ISSUE
+    try:
+        with metrics.timed_call("issue", len(asks)):
+            decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    except GateUnavailable:
+        metrics.count_decisions(kind, [metrics.UNAVAILABLE] * len(asks))
+        raise
+    metrics.count_decisions(kind, [decision.status for decision in decisions])
     return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
 
 
