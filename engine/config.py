@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
+from engine.telemetry.logs import AUTO, FORMATS, LEVELS
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
@@ -37,6 +38,8 @@ class Settings:
     """Where order events are POSTed. Empty: nobody is told, deliveries wait in the ledger until there is an address."""
     data_platform_secret: str = field(default="", repr=False)
     """What deliveries are signed with; has to be there when the address is."""
+    log_format: str = AUTO
+    log_level: str = "info"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -55,6 +58,8 @@ class Settings:
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
             data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
+            log_format=reader.choice("LOG_FORMAT", cls.log_format, FORMATS),
+            log_level=reader.choice("LOG_LEVEL", cls.log_level, LEVELS),
         )
         if settings.data_platform_url and not settings.data_platform_secret:
             reader.problems.append("DATA_PLATFORM_SECRET is not set: what goes to DATA_PLATFORM_URL is signed with it")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from engine.config import Settings
 from engine.errors import InvalidSettings
+from engine.telemetry.logs import HUMAN, JSON
 from ops.console import complain
 from ops.external_stores import database_problem, redis_problem
 from ops.problems import StackProblem
@@ -78,6 +79,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
                 "PATH": _path(given),
                 **_data_platform(given, ports["platform"]),
             },
+            log_format=JSON if settings.log_format == JSON else HUMAN,
+            hints=_hints(f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}", given, data_dir),
             policy=RestartPolicy(options.restarts, options.restart_window),
             readiness_patience_seconds=options.readiness_patience,
         )
@@ -171,6 +174,16 @@ def _data_platform(given: Mapping[str, str], port: int) -> dict[str, str]:
     if "DATA_PLATFORM_SECRET" not in given:
         found["DATA_PLATFORM_SECRET"] = secrets.token_hex(16)
     return found
+
+
+def _hints(address: str, given: Mapping[str, str], data_dir: Path) -> list[str]:
+    """What a newcomer does next."""
+    folder = f"DATA_DIR={given['DATA_DIR']} " if "DATA_DIR" in given else ""
+    return [
+        f"open   {address}/ in a browser; {address}/docs has every request",
+        f"rush   {folder}make rush, in another terminal: a crowd at 1,000 coupons, with a verdict",
+        f"stop   Ctrl-C; what you did stays in {data_dir}",
+    ]
 
 
 def _path(given: Mapping[str, str]) -> str:

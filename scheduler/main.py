@@ -23,6 +23,7 @@ from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
 from engine.gate import heartbeat
 from engine.telemetry import metrics
+from engine.telemetry.logs import configure_logs
 from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
@@ -38,13 +39,13 @@ logger = logging.getLogger("scheduler")
 
 def main() -> int:
     """Stand by, then be active, until stopped; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     try:
-        engine = Engine.connect(Settings.from_environment(), patient=True)
+        settings = Settings.from_environment()
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    configure_logs("scheduler", settings.log_format, settings.log_level)
+    engine = Engine.connect(settings, patient=True)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

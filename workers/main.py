@@ -7,7 +7,6 @@ a killed worker.
 
 from __future__ import annotations
 
-import logging
 import sys
 from types import FrameType
 from typing import Any
@@ -20,6 +19,7 @@ from engine.errors import InvalidSettings
 from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
 from engine.telemetry import metrics
+from engine.telemetry.logs import configure_logs
 from workers import process
 
 QUEUES = (DRAIN_QUEUE, FOLLOWUPS_QUEUE)
@@ -42,13 +42,12 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in QUEUES:
         print(f"usage: python -m workers.main {{{'|'.join(QUEUES)}}}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("rq").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    configure_logs(arguments[0], settings.log_format, settings.log_level)
     process.start_pulse(arguments[0])
     connection = connect_queue(settings.queue_redis_url)
     queue: Any = Queue(arguments[0], connection=connection, serializer=JSONSerializer)

@@ -19,6 +19,7 @@ from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
 from engine.ledger import orders as ledger_orders
 from engine.telemetry import metrics
+from engine.telemetry.logs import about
 
 HOLDS_PER_SWEEP = 500
 
@@ -47,7 +48,8 @@ def sweep_holds(engine: Engine, lane: int) -> int:
         else:
             stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids)
         metrics.HOLDS_ENDED.labels(end.status).inc()
-        logger.warning("an overdue hold in lane %d ended as its order: %s", lane, end.status)
+        with about(lane=lane, request_id=end.request_id or hold.request_id):
+            logger.warning("an overdue hold in lane %d ended as its order: %s", lane, end.status)
     return len(ended)
 
 

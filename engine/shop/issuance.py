@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from engine.context import Engine
@@ -10,6 +11,8 @@ from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
 from engine.outcomes import Issued, IssueStatus, Refusal, Refused, RequestKind
 from engine.telemetry import metrics
+
+logger = logging.getLogger(__name__)
 
 _REFUSALS = {
     IssueStatus.NOT_FOUND: Refused(Refusal.COUPON_NOT_FOUND),
@@ -51,6 +54,9 @@ def issue_coupons(
         metrics.count_decisions(kind, [metrics.UNAVAILABLE] * len(asks))
         raise
     metrics.count_decisions(kind, [decision.status for decision in decisions])
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [decision.request_id for decision in decisions if decision.request_id]
+        logger.debug("issued %d coupons in lane %d", len(request_ids), lane, extra={"request_ids": request_ids})
     return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
 
 

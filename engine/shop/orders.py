@@ -90,6 +90,9 @@ def place_orders(
 
 
 def _count(reserved: Sequence[Reservation | GateUnavailable], *, keys_reused: int = 0) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [each.request_id for each in reserved if isinstance(each, Reservation) and each.request_id]
+        logger.debug("accepted %d orders", len(request_ids), extra={"request_ids": request_ids})
     outcomes = [metrics.UNAVAILABLE if isinstance(each, GateUnavailable) else each.status for each in reserved]
     metrics.count_decisions(RequestKind.ORDER, [*outcomes, *[metrics.KEY_REUSED] * keys_reused])
 

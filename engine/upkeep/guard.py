@@ -30,6 +30,7 @@ from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.telemetry import metrics
+from engine.telemetry.logs import about
 from engine.upkeep.lane_rounds import LaneRounds
 from engine.upkeep.rebuild import rebuild_lane, recorded_request_key
 
@@ -71,7 +72,8 @@ def watch_lanes(engine: Engine) -> dict[int, Verdict]:
 
 def watch_lane(engine: Engine, lane: int) -> Verdict:
     """As :func:`watch_lanes`, for one lane."""
-    found = _watch(engine, lane)
+    with about(lane=lane):
+        found = _watch(engine, lane)
     metrics.GUARD_VERDICTS.labels(found.value).inc()
     return found
 
