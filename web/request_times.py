@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from engine.telemetry.metrics import HTTP_SECONDS, beat
+from engine.telemetry.metrics import HTTP_FAULTS, HTTP_SECONDS, beat
 from engine.telemetry.tallied_histogram import LocalTally
 
 HAND_OVER_SECONDS = 0.5
@@ -25,6 +25,7 @@ _BY_PATH = {
 }
 _BY_FOLDER = {"coupons": "issue", "requests": "requests", "users": "users", "orders": "orders", "admin": "admin"}
 OTHER = "other"
+FAULT = 500
 
 
 def route_of(path: str) -> str:
@@ -50,6 +51,8 @@ class RequestTimes:
     def end(self, begun: float, path: str, way: str, status: int) -> None:
         """The request is answered."""
         self._tally.observe((route_of(path), way, str(status)), perf_counter() - begun)
+        if status == FAULT:
+            HTTP_FAULTS.inc()
         if self._handing_over is None:
             self._handing_over = asyncio.get_running_loop().call_later(HAND_OVER_SECONDS, self.hand_over)
 

@@ -51,6 +51,12 @@ HTTP_SECONDS = TalliedHistogram(
     registry=REGISTRY,
     buckets=_ANSWER_SECONDS,
 )
+HTTP_FAULTS = Counter(
+    "http_faults",
+    "Requests that ended in an error nobody expected (status 500).",
+    namespace=PREFIX,
+    registry=REGISTRY,
+)
 TURNED_AWAY = Counter(
     "turned_away",
     "Asks that were told to come again because all places to wait were taken.",
@@ -354,6 +360,8 @@ for _queue in ("drain", "followups"):
         BELL_RINGS.labels(_queue, _result)
 for _verdict in ("ready", "approve", "rebuild"):
     GUARD_VERDICTS.labels(_verdict)
+for _status in ("COMPLETED", "FAILED", "EXPIRED", "CANCELLED"):
+    HOLDS_ENDED.labels(_status)
 for _status in ("COMPLETED", "FAILED"):
     SETTLED_ORDERS.labels(_status)
 for _result in ("opened", "given_up"):

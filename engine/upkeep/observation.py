@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.flow.followups import workable_kinds
 from engine.gate import stock
 from engine.ledger import followups as ledger_followups
 from engine.ledger import progress
@@ -35,7 +36,9 @@ def observe_ledger(engine: Engine) -> None:
         found = waiting.get(kind)
         metrics.FOLLOWUPS.labels(kind, "pending").set(found.pending if found else 0)
         metrics.FOLLOWUPS.labels(kind, "parked").set(found.parked if found else 0)
-    overdue = max((each.overdue_seconds for each in waiting.values()), default=0.0)
+    # Deliveries to a data platform that has no address are due and wait for one: nobody is late with them.
+    worked_on = workable_kinds(engine)
+    overdue = max((each.overdue_seconds for each in waiting.values() if each.kind in worked_on), default=0.0)
     metrics.FOLLOWUPS_DUE_AGE_SECONDS.set(overdue)
     metrics.QUARANTINED_OUTCOMES.set(quarantined)
     metrics.record_look(metrics.LEDGER)
