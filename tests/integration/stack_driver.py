@@ -86,6 +86,7 @@ class StackDriver:
     def start(self, *options: str, stdout: int | None = None, **environ: str) -> None:
         ours = {"REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "HOST", "LANES", "AUTH", "WORKERS"}
         ours |= {"PLATFORM_PORT", "DATA_PLATFORM_URL", "DATA_PLATFORM_SECRET"}
+        ours |= {"LOG_FORMAT", "LOG_LEVEL", "FORCE_COLOR", "NO_COLOR"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
         command = [sys.executable, "-m", "ops.run", "--procfile", str(self.folder / "Procfile"), *options]
         with open(self.folder / "output", "wb") as output, open(self.folder / "complaint", "wb") as complaint:
