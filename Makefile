@@ -17,7 +17,7 @@ PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-p
 packages_in = $$(grep -c '^[a-z].*==' $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue rush order-rush mixed benchmark lock clean
+.PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,12 @@ migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
 requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_URL=)
 	@exec $(PYTHON) -m ops.requeue_followups
 
+audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
+	@exec $(PYTHON) -m ops.audit $(ARGS)
+
+token: $(VENV)/runtime ## print a token to try the service with, when it runs with AUTH=jwt (USER=7, ADMIN=1)
+	@exec $(PYTHON) -m ops.token --user "$(USER)" $(if $(ADMIN),--admin)
+
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush
 
@@ -53,8 +59,17 @@ order-rush: $(VENV)/development ## sell one hot product to a crowd and prove the
 mixed: $(VENV)/development ## a realistic day in the shop, with a verdict (ORDERS= USERS= UNITS= CHAOS=)
 	@exec $(PYTHON) -m loadtests.shop_run mixed
 
-benchmark: $(VENV)/development ## measure, as ratios in one run
-	@exec $(PYTHON) -m loadtests.benchmark
+million: $(VENV)/development ## a million attempts for 100,000 coupons through gate and drain, with a verdict
+	@exec $(PYTHON) -m loadtests.million
+
+benchmark: $(VENV)/development ## measure, as ratios in one run (ARGS="--only issue,poll --quick --strict --publish")
+	@exec $(PYTHON) -m loadtests.benchmark $(ARGS)
+
+faults: $(VENV)/development ## kill and stop every process at every point, under load, and prove every answer (KILLS= SLEEPS=)
+	@exec $(PYTHON) -m tests.faults.machine faults
+
+soak: $(VENV)/development ## whatever faults chance brings (MINUTES=30 SEED=), with the same proof
+	@exec $(PYTHON) -m tests.faults.machine soak
 
 lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in anew
 	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt

@@ -6,15 +6,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
 from engine.telemetry.logs import AUTO, FORMATS, LEVELS
+from engine.token_keys import UnusableKey, key_in_pem_file, key_of_secret, keys_in_file
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DATA_PLATFORM_SCHEMES = ("http", "https")
+KEY_SET_SCHEMES = ("http", "https")
+MOST_CALLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,21 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     auth: str = "off"
+    """``off``: everybody may act for everybody, on this machine only. ``jwt``: as the token says."""
+    jwt_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them verifies a token, so that one can be replaced by the next; new tokens are signed with the first."""
+    jwt_public_key: str = ""
+    """The path of a PEM file."""
+    jwt_key_set: str = ""
+    """The path or address of a JSON Web Key Set."""
+    jwt_audience: str = ""
+    jwt_issuer: str = ""
+    """What tokens have to be for and from; empty: not looked at."""
+    limit_per_user: int = 0
+    limit_per_address: int = 0
+    """Calls per minute, as many of them at once as one likes; 0: as many as one likes."""
+    proxies: int = 0
+    """How many proxies of ours stand in front: so many entries at the end of X-Forwarded-For are to be believed."""
     backlog_limit: int = 200_000
     """Outbox entries per lane above which the gate answers BUSY; bounds Redis' memory while Postgres is away."""
     gate_timeout_seconds: float = 0.5
@@ -40,6 +59,10 @@ class Settings:
     """What deliveries are signed with; has to be there when the address is."""
     log_format: str = AUTO
     log_level: str = "info"
+    demo: bool = False
+    """Whether this is a shop to play with: then the console lets crowds loose and breaks things."""
+    data_dir: str = ""
+    """Where whoever started this process keeps the running stack's data, if they said so."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -53,13 +76,23 @@ class Settings:
             lanes=reader.integer("LANES", cls.lanes, 1, 1024),
             host=reader.text("HOST", cls.host),
             port=reader.integer("PORT", cls.port, 1, 65535),
-            auth=reader.choice("AUTH", cls.auth, ("off",)),
+            auth=reader.choice("AUTH", cls.auth, ("off", "jwt")),
+            jwt_secrets=tuple(reader.secret("JWT_SECRET").split()),
+            jwt_public_key=reader.text("JWT_PUBLIC_KEY", ""),
+            jwt_key_set=reader.text("JWT_JWKS", ""),
+            jwt_audience=reader.text("JWT_AUDIENCE", ""),
+            jwt_issuer=reader.text("JWT_ISSUER", ""),
+            limit_per_user=reader.integer("LIMIT_PER_USER", _default_limit_per_user(reader), 0, MOST_CALLS),
+            limit_per_address=reader.integer("LIMIT_PER_ADDRESS", cls.limit_per_address, 0, MOST_CALLS),
+            proxies=reader.integer("PROXIES", cls.proxies, 0, 10),
             backlog_limit=reader.integer("BACKLOG_LIMIT", cls.backlog_limit, 1, 100_000_000),
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
             data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
             log_format=reader.choice("LOG_FORMAT", cls.log_format, FORMATS),
             log_level=reader.choice("LOG_LEVEL", cls.log_level, LEVELS),
+            demo=reader.text("DEMO_DATA", "0") == "1",
+            data_dir=reader.text("DATA_DIR", ""),
         )
         if settings.data_platform_url and not settings.data_platform_secret:
             reader.problems.append("DATA_PLATFORM_SECRET is not set: what goes to DATA_PLATFORM_URL is signed with it")
@@ -67,9 +100,18 @@ class Settings:
             reader.problems.append(
                 f"HOST={settings.host}: AUTH=off is refused unless HOST is a loopback address (127.0.0.1, ::1)"
             )
+        if settings.auth == "off" and settings.limit_per_user:
+            reader.problems.append("LIMIT_PER_USER: with AUTH=off nobody is asked who they are; it needs AUTH=jwt")
+        if settings.auth == "jwt":
+            reader.problems += _key_problems(settings)
         if reader.problems:
             raise InvalidSettings(reader.problems)
         return settings
+
+
+def is_address(place: str) -> bool:
+    """Whether a key set is to be fetched from somewhere, and not read from a file."""
+    return "://" in place
 
 
 def is_loopback(host: str) -> bool:
@@ -80,6 +122,46 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _default_limit_per_user(reader: _Reader) -> int:
+    """Where callers are told apart, each gets ten a second: a person needs one, a broken loop takes thousands."""
+    return 600 if reader.text("AUTH", "off") == "jwt" else 0
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    """What is wrong with the keys that tokens are verified with. Names variables, never what a secret is."""
+    sources = {
+        "JWT_SECRET": settings.jwt_secrets,
+        "JWT_PUBLIC_KEY": settings.jwt_public_key,
+        "JWT_JWKS": settings.jwt_key_set,
+    }
+    given = [name for name, source in sources.items() if source]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are" if given else "none is"
+        return [f"{', '.join(sources)}: AUTH=jwt needs exactly one of them, but {found} set"]
+    try:
+        for secret in settings.jwt_secrets:
+            key_of_secret(secret)
+        if settings.jwt_public_key:
+            key_in_pem_file(settings.jwt_public_key)
+        if is_address(settings.jwt_key_set):
+            _check_key_set_address(settings.jwt_key_set)
+        elif settings.jwt_key_set:
+            keys_in_file(settings.jwt_key_set)
+    except UnusableKey as error:
+        return [f"{given[0]}: {error}"]
+    return []
+
+
+def _check_key_set_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in KEY_SET_SCHEMES and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UnusableKey(f"must be a file or {' or '.join(f'{scheme}://…' for scheme in KEY_SET_SCHEMES)}")
 
 
 def _with_driver(url: str) -> str:
@@ -99,6 +181,20 @@ class _Reader:
 
     def text(self, name: str, default: str) -> str:
         return self._environ.get(name, "").strip() or default
+
+    def secret(self, name: str) -> str:
+        """From the variable, or from the file that ``<name>_FILE`` names."""
+        path = self.text(f"{name}_FILE", "")
+        if not path:
+            return self.text(name, "")
+        if self.text(name, ""):
+            self.problems.append(f"{name}_FILE: {name} is set, too; set one of them")
+        try:
+            return Path(path).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            self.problems.append(f"{name}_FILE={path}: cannot be read: {reason}")
+            return ""
 
     def url(self, name: str, schemes: tuple[str, ...], default: str = "") -> str:
         value = self.text(name, default)

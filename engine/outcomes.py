@@ -73,6 +73,7 @@ class Refusal(StrEnum):
     ORDER_NOT_CANCELLABLE = "ORDER_NOT_CANCELLABLE"
     REQUEST_NOT_FOUND = "REQUEST_NOT_FOUND"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    USER_EXISTS = "USER_EXISTS"
     TEMPORARY_ERROR = "TEMPORARY_ERROR"
 
 
@@ -104,7 +105,10 @@ class Submitted:
 
 @dataclass(frozen=True)
 class RequestState:
-    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED."""
+    """What a client learns when it asks after a request. ``result`` is set on COMPLETED, ``error`` on FAILED.
+
+    ``user_id`` is whose request it is; None when nothing is left that says so, because Redis forgot it.
+    """
 
     request_id: str
     kind: RequestKind
@@ -113,3 +117,10 @@ class RequestState:
     error: Refused | None = None
     user_id: int | None = None
     """Whose request it is; None where no record says so any more."""
+
+    def is_seen_by(self, user_id: int | None) -> bool:
+        """Whether the request exists for this user; None stands for somebody who sees everybody's.
+
+        An id cannot be guessed. One that was forgotten tells whoever has it that it failed, and nothing else.
+        """
+        return user_id is None or self.user_id in (None, user_id)

@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +20,28 @@ from ops.stack import Stack, read_stack
 KILLABLE = ("worker", "web", "scheduler")
 LOOK_SECONDS = 0.02
 ROWS_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Tells somebody else that the rush is in its middle: whoever waits for ``file`` breaks what only they can break,
+    such as a primary of a cluster. There is none without a file."""
+
+    file: Path | None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Moment:
+        """As ``MOMENT`` says."""
+        name = environ.get("MOMENT", "").strip()
+        return cls(Path(name) if name else None)
+
+    def __bool__(self) -> bool:
+        return self.file is not None
+
+    def has_come(self) -> None:
+        """Now is the time."""
+        if self.file is not None:
+            self.file.touch()
 
 
 class Watcher:
@@ -36,6 +59,7 @@ class Watcher:
         requests: int,
         coupons: int,
         chaos: Sequence[str],
+        moment: Moment,
     ) -> None:
         self._stack = stack
         self._engine = engine
@@ -44,11 +68,13 @@ class Watcher:
         self._attempts_needed = max(1, requests // 3)
         self._grants_needed = max(1, coupons // 3)
         self._chaos = tuple(chaos)
+        self._moment = moment
         self._position = 0
         self._attempts = 0
         self._grants = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch_rows, daemon=True)
+        self._struck = False
         self.growth: list[tuple[float, int]] = []
         self.killed: list[str] = []
 
@@ -62,16 +88,27 @@ class Watcher:
         self._stop.set()
         self._thread.join()
 
-    def look_for_the_moment(self) -> None:
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """How many attempts were answered, how many coupons granted, and how many of those are recorded, so far."""
+        return self._attempts, self._grants, self.growth[-1][1] if self.growth else 0
+
+    def look(self) -> None:
+        """Read what the crowd has written down since, and kill if the moment has come."""
+        self._read_outcomes()
+        self._kill_in_the_middle()
+
+    def _kill_in_the_middle(self) -> None:
         """Kill when a third of the attempts are answered or a third of the coupons are granted, whichever is first.
 
         Coupons go in the first moments of a rush: waiting for the attempts alone would kill when there is nothing
         left to lose.
         """
-        if not self._chaos or self.killed:
+        if not (self._chaos or self._moment) or self._struck:
             return
-        self._read_outcomes()
         if self._attempts >= self._attempts_needed or self._grants >= self._grants_needed:
+            self._struck = True
+            self._moment.has_come()
             self._kill()
 
     def await_rows(self, rows: int) -> None:

@@ -29,7 +29,8 @@ POLLING_SHARE = 0.3
 POLLS_LIMIT = 200
 POLL_PAUSE_SECONDS = 0.1
 OUTAGE_PAUSE_SECONDS = 0.5
-"""What somebody does who gets no answer: look away for a moment, instead of spending the whole crowd on a dead door."""
+"""What somebody does who gets no answer, or BUSY: look away for a moment, instead of spending the whole crowd on a
+closed door."""
 
 UNKNOWN_COUPON_ID = 9_007_199_254_740_991
 
@@ -157,7 +158,7 @@ class Shopper(FastHttpUser):
                 response.failure(f"{attempt.status} {attempt.code}".strip())
             else:
                 response.success()
-        if attempt.status == NO_ANSWER:
+        if attempt.unknown:
             gevent.sleep(OUTAGE_PAUSE_SECONDS * (1 + random.random()))
         return attempt
 

@@ -1,7 +1,7 @@
 """The usual way to issue a coupon, to compare with: a lock in Redis, then ``SELECT … FOR UPDATE`` in Postgres.
 
 Step by step as in the sequence diagram of the brief (no. 4), and as good as that way can be: one connection from a
-pool for each attempt, one transaction, the lock is polled every millisecond.
+pool for each attempt, one transaction, and those who wait look after the lock no more often than serves them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from engine.context import Engine
 
 LOCK_SECONDS = 10
 LOCK_PATIENCE_SECONDS = 30
-LOCK_POLL_SECONDS = 0.001
+LOCK_POLL_SECONDS = 0.005
+"""With 32 threads waiting somebody looks every 0.2 ms. Measured in turns at 1, 3, 10 and 30 ms, the two in the middle
+served half as many again as the first: looking costs the cores that the work needs."""
 
 
 def issue_under_a_lock(engine: Engine, coupon_id: int, user_id: int) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,11 +49,16 @@ def private_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def private_stack(procfile: Path = PROJECT_ROOT / "Procfile") -> Iterator[Stack]:
-    """A ready stack, stopped at the end and dead when we die. Raises :class:`StackDidNotStart`."""
+def private_stack(
+    procfile: Path = PROJECT_ROOT / "Procfile", stores: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A ready stack, stopped at the end and dead when we die. Raises :class:`StackDidNotStart`.
+
+    ``stores`` are settings that put other stores in place of its own (REDIS_URL, …).
+    """
     inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     with private_folder() as folder:
-        environ = {**inherited, "DATA_DIR": str(folder), "PORT": str(free_port()), "DEMO_DATA": "0"}
+        environ = {**inherited, **(stores or {}), "DATA_DIR": str(folder), "PORT": str(free_port()), "DEMO_DATA": "0"}
         command = [sys.executable, "-m", "ops.run", "--procfile", str(procfile)]
         with open(folder / "output", "wb") as output:
             process = spawn(command, environ=environ, output=output, death_signal=signal.SIGTERM)

@@ -21,16 +21,20 @@ from sqlalchemy import func, select
 from engine.context import Engine
 from engine.errors import EngineError
 from engine.ledger.tables import user_coupons
-from loadtests.chaos import KILLABLE, Watcher
+from loadtests.chaos import KILLABLE, Moment, Watcher
 from loadtests.facts import await_ready, collect, connect, read_attempts
 from loadtests.figures import figures_of
 from loadtests.locust_run import LocustFailed, run_locust
+from loadtests.losses import epoch_of, forgive_losses
 from loadtests.private_stack import StackDidNotStart, private_stack
+from loadtests.progress import RushProgress
 from loadtests.verdict import Check, judge
 from ops.processes import PROJECT_ROOT
 from ops.stack import Stack, read_stack
 
 BROKEN_PROCFILE = PROJECT_ROOT / "loadtests" / "broken" / "Procfile"
+GENERATOR_LIMIT = 0.9
+"""A share of its core above which Locust, and not the system, set the pace."""
 LARGEST = {"USERS": 1_000_000, "REQUESTS": 1_000_000, "COUPONS": 1_000_000, "CROWD": 1000}
 
 
@@ -40,13 +44,16 @@ class RushImpossible(Exception):
 
 @dataclass(frozen=True)
 class RushSettings:
-    """``crowd`` is how many attempts are on their way at a time; ``chaos`` names the processes to kill."""
+    """``crowd`` is how many attempts are on their way at a time; ``chaos`` names the processes to kill; with ``losses``
+    decisions may be lost with a server that had not passed them on."""
 
     users: int
     requests: int
     coupons: int
     crowd: int
     chaos: tuple[str, ...]
+    moment: Moment
+    losses: bool
     broken: bool
     data_dir: Path
     reports: Path
@@ -71,6 +78,8 @@ class RushSettings:
             coupons=number("COUPONS", 1_000),
             crowd=number("CROWD", 100),
             chaos=chaos,
+            moment=Moment.from_environment(environ),
+            losses=environ.get("LOSSES", "").strip() not in ("", "0"),
             broken=environ.get("BROKEN", "").strip() not in ("", "0"),
             data_dir=Path(environ.get("DATA_DIR", "").strip() or "var"),
             reports=Path(environ.get("REPORTS", "").strip() or "reports"),
@@ -124,9 +133,11 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
     )
     engine = connect(stack)
     try:
-        watcher = Watcher(stack, engine, coupon_id, outcomes, settings.requests, settings.coupons, settings.chaos)
-        with watcher:
-            run_locust(
+        watcher = Watcher(
+            stack, engine, coupon_id, outcomes, settings.requests, settings.coupons, settings.chaos, settings.moment
+        )
+        with watcher, RushProgress(settings.requests, watcher) as progress:
+            busy = run_locust(
                 "coupon_rush",
                 stack,
                 crowd=min(settings.crowd, settings.requests),
@@ -137,7 +148,7 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
                     "REQUESTS": str(settings.requests),
                     "OUTCOMES": str(outcomes.resolve()),
                 },
-                every_tick=watcher.look_for_the_moment,
+                every_tick=progress.tick,
             )
             attempts = read_attempts(outcomes)
             facts = collect(
@@ -147,15 +158,23 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
                 settings.coupons,
                 attempts,
                 planned=settings.requests,
-                chaos=bool(settings.chaos),
+                chaos=bool(settings.chaos or settings.moment),
             )
             watcher.await_rows(len(facts.rows))
         for line in watcher.killed:
             print(line)
+        print(
+            f"  generator  {busy:>8.0%} of a core"
+            + (": it could do no more, the system could have" if busy >= GENERATOR_LIMIT else "")
+        )
         print(figures_of(facts, watcher.growth, _last_decision(engine, coupon_id)).table())
+        more_checks = []
+        if settings.losses:
+            facts, check = forgive_losses(facts, epoch_of(engine, coupon_id))
+            more_checks.append(check)
     finally:
         engine.close()
-    checks = judge(facts)
+    checks = judge(facts) + more_checks
     if settings.chaos and len(watcher.killed) < len(settings.chaos):
         checks.append(Check("chaos happened", False, f"{len(watcher.killed)} of {len(settings.chaos)} were killed"))
     return _tell(checks, settings.reports)

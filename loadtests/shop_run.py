@@ -22,7 +22,7 @@ from types import FrameType
 import httpx
 
 from engine.errors import EngineError
-from loadtests.chaos import KILLABLE
+from loadtests.chaos import KILLABLE, Moment
 from loadtests.facts import await_ready, connect
 from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.order_verdict import gather, is_settled, judge
@@ -56,6 +56,7 @@ class Size:
     users: int
     units: int
     chaos: tuple[str, ...]
+    moment: Moment
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Size:
@@ -66,7 +67,13 @@ class Size:
         wrong += [f"CHAOS={name}" for name in chaos if name not in KILLABLE]
         if wrong:
             raise NothingToJudge(f"wrong settings: {', '.join(wrong)}")
-        return cls(int(numbers["ORDERS"]), int(numbers["USERS"]), int(numbers["UNITS"]), chaos)
+        return cls(
+            int(numbers["ORDERS"]),
+            int(numbers["USERS"]),
+            int(numbers["UNITS"]),
+            chaos,
+            Moment.from_environment(environ),
+        )
 
 
 _DEFAULTS = {"ORDERS": "5000", "USERS": "2000", "UNITS": "500"}
@@ -167,15 +174,22 @@ class _Killer:
         self._stack = stack
         self._outcomes = outcomes
         self._size = size
+        self._told = not size.moment
         self.killed: list[str] = []
+
+    def _next_kill(self) -> float:
+        return self._size.attempts * (len(self.killed) + 1) / (len(self._size.chaos) + 2)
 
     def tick(self) -> None:
         """Kill the next one when its share of the answers has come."""
-        if len(self.killed) == len(self._size.chaos) or not self._outcomes.exists():
+        if not self._outcomes.exists() or (self._told and len(self.killed) == len(self._size.chaos)):
             return
         with open(self._outcomes, "rb") as file:
             orders = sum(b'"name": "order"' in line for line in file)
-        if orders < self._size.attempts * (len(self.killed) + 1) / (len(self._size.chaos) + 2):
+        if not self._told and orders >= self._size.attempts / 3:
+            self._told = True
+            self._size.moment.has_come()
+        if len(self.killed) == len(self._size.chaos) or orders < self._next_kill():
             return
         name = self._size.chaos[len(self.killed)]
         present = read_stack(Path(self._stack.data_dir))
@@ -233,7 +247,7 @@ def _states(stack: Stack, request_ids: list[str]) -> dict[str, str]:
 
 def _unexpected(answers: list[dict[str, object]], size: Size) -> dict[str, int]:
     """Answers nobody should get; a killed process excuses broken connections and BUSY."""
-    allowed = {200, 201, 202, 404, 409} | (set(UNEXPECTED_WITHOUT_CHAOS) if size.chaos else set())
+    allowed = {200, 201, 202, 404, 409} | (set(UNEXPECTED_WITHOUT_CHAOS) if size.chaos or size.moment else set())
     wrong = [answer for answer in answers if answer["status"] not in allowed]
     return dict(Counter(f"{answer['name']} {answer['status']}" for answer in wrong))
 

@@ -22,7 +22,9 @@ from loadtests.outcomes import ATTEMPT
 POLLS = 100
 POLL_SECONDS = 0.05
 OUTAGE_SECONDS = 0.5
-"""What somebody does who gets no answer: look away for a moment, instead of spending all attempts on a dead door."""
+"""What somebody does who gets no answer, or BUSY: look away for a moment, instead of spending all attempts on a closed
+door."""
+UNANSWERED = (0, 503)
 ANSWERS = (200, 201, 202, 404, 409)
 
 
@@ -149,6 +151,6 @@ class Shopper(FastHttpUser):
                 response.success()
             request_id = answer.get("requestId") if answer and name == "order" else None
             _record(name, status, request_id)
-        if status == 0:
+        if status in UNANSWERED:
             gevent.sleep(OUTAGE_SECONDS)
         return answer

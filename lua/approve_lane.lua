@@ -22,7 +22,7 @@ end
 local lane_key = KEYS[1]
 local epoch, replid, examined_epoch, last_number = unpack(ARGV)
 
-local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
 if server ~= replid then
   return {'server_changed', server}
 end

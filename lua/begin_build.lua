@@ -20,7 +20,7 @@ if #KEYS ~= 1 or #ARGV ~= 2 then
 end
 local lane_key, epoch, replid = KEYS[1], ARGV[1], ARGV[2]
 
-local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
 if server ~= replid then
   return {'server_changed', server}
 end

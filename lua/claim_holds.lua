@@ -13,8 +13,8 @@
 --   1  grace  milliseconds  how long after its deadline a hold is overdue: clocks of several servers may differ
 --   2… nonce  one per hold, in the order of KEYS 4…
 -- RETURNS
---   {built epoch, nonce, request id, lines, order lane, …}  the holds that were claimed, now or before; of one that has
---   ended only its deadline was left, which is gone now
+--   {built epoch, nonce, request id, lines, order lane, deadline, …}  the holds that were claimed, now or before; of
+--   one that has ended only its deadline was left, which is gone now
 -- COST O(number of holds * log n)
 
 if #KEYS < 4 or #ARGV ~= #KEYS - 2 then
@@ -37,13 +37,13 @@ end
 local claimed = {redis.call('HGET', lane_key, 'built_epoch') or ''}
 for i = 2, #ARGV do
   local nonce, hold_key = ARGV[i], KEYS[i + 2]
-  local deadline_ms = tonumber(redis.call('ZSCORE', holds_key, nonce) or 'inf')
+  local deadline_ms = redis.call('ZSCORE', holds_key, nonce)
   local hold = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'order_lane')
   if hold[1] ~= 'held' and hold[1] ~= 'ending' then
     redis.call('ZREM', holds_key, nonce)
-  elseif deadline_ms <= overdue_ms and not waits(hold[2]) then
+  elseif deadline_ms and tonumber(deadline_ms) <= overdue_ms and not waits(hold[2]) then
     redis.call('HSET', hold_key, 'state', 'ending')
-    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or ''}) do
+    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or '', deadline_ms}) do
       claimed[#claimed + 1] = word
     end
   end

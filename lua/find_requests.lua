@@ -21,7 +21,8 @@ local lane_key, outbox_key = KEYS[1], KEYS[2]
 
 local reply = {''}
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
-if state[1] == '1' and state[3] == string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] == '1' and state[3] == server then
   reply[1] = state[2]
 end
 for i, entry_id in ipairs(ARGV) do

@@ -23,7 +23,7 @@ for i = 1, 6 do
   state[i] = state[i] or ''
 end
 state[10] = redis.call('HGET', lane_key, 'built_epoch') or ''
-state[7] = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+state[7] = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)') or ''
 state[8] = string.format('%.0f', redis.call('XLEN', outbox_key))
 state[9] = ''
 local head = redis.call('XRANGE', outbox_key, '-', '+', 'COUNT', 1)[1]

@@ -40,9 +40,11 @@ if not (string.match(bell_ms, '^[1-9]%d*$') and backlog_limit) then
   return redis.error_reply('ERR issue_coupon takes a bell time of at least 1 millisecond and a backlog limit')
 end
 
--- A server that lost its memory, or took over from another, has another replication id than the approved one.
+-- A server that lost its memory, or took over from another, has another replication id than the approved one. A replica
+-- has its primary's, and may lag: it decides nothing, refusals included.
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

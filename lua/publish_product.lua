@@ -27,7 +27,8 @@ local lane_key, sku_key = KEYS[1], KEYS[2]
 local epoch, version, name, price, status, supplied = unpack(ARGV)
 
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

@@ -1,7 +1,8 @@
 -- Give the units of one hold back: its order failed, expired or never came.
 --
 -- Invariant: what a hold took is given back once, to the unit; releasing again, or after settling, changes nothing.
--- Holds do not outlive a rebuild of their lane: who slept through one does not end a hold of the lane's next life.
+-- Holds do not outlive a rebuild of their lane: who slept through one does not end a hold of the lane's next life. Nor
+-- does who slept until a repetition of the request had taken the units anew: that hold has another deadline.
 --
 -- KEYS
 --   1 sc:{n}:lane          hash  the lane's state
@@ -11,16 +12,17 @@
 -- ARGV
 --   1  built epoch  integer  the lane's when the units were taken
 --   2  nonce        text
---   3… product id   integer, in the order of KEYS 4…
+--   3  deadline     milliseconds since 1970, of the hold that is meant; '' for whichever there is
+--   4… product id   integer, in the order of KEYS 4…
 -- RETURNS (the first that applies)
 --   {'rebuilt'}
 --   {'gone'}      there is no such hold any more; nothing changes
 --   {'released'}
 -- COST O(number of products)
 
-if #KEYS < 4 or #ARGV ~= #KEYS - 1 then
+if #KEYS < 4 or #ARGV ~= #KEYS then
   return redis.error_reply('ERR release_stock takes the lane, the deadlines, the hold, its products; ' ..
-    'the built epoch, the nonce, as many ids')
+    'the built epoch, the nonce, its deadline, as many ids')
 end
 local lane_key, holds_key, hold_key, built_epoch, nonce = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
 if redis.call('HGET', lane_key, 'built_epoch') ~= built_epoch then
@@ -32,10 +34,13 @@ if hold[1] ~= 'held' and hold[1] ~= 'ending' then
   redis.call('ZREM', holds_key, nonce)
   return {'gone'}
 end
+if ARGV[3] ~= '' and redis.call('ZSCORE', holds_key, nonce) ~= ARGV[3] then
+  return {'gone'}
+end
 
 local key_of = {}
-for i = 3, #ARGV do
-  key_of[ARGV[i]] = KEYS[i + 1]
+for i = 4, #ARGV do
+  key_of[ARGV[i]] = KEYS[i]
 end
 local taken = {}
 for product_id, quantity in string.gmatch(hold[2], '(%d+):(%d+):%d+') do

@@ -72,7 +72,8 @@ for i = 1, products do
 end
 
 local state = redis.call('HMGET', lane_key, 'open', 'epoch', 'replid', 'last_number', 'built_epoch')
-if state[1] ~= '1' or state[3] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') then
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[3] ~= server then
   return {'lane_not_ready'}
 end
 if state[2] ~= epoch then

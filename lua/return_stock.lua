@@ -30,7 +30,8 @@ for i = 3, #ARGV do
 end
 
 local state = redis.call('HMGET', lane_key, 'open', 'replid', 'built_epoch')
-if state[1] ~= '1' or state[2] ~= string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
+if state[1] ~= '1' or state[2] ~= server
   or tonumber(state[3]) < tonumber(built_epoch) then
   return {'lane_not_ready'}
 end

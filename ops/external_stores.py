@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
+
+from engine.gate.clients import parse_address
 
 PATIENCE_SECONDS = 3.0
 OLDEST_POSTGRES = 15
@@ -16,9 +18,8 @@ OLDEST_POSTGRES = 15
 
 def redis_problem(name: str, url: str, patience_seconds: float = PATIENCE_SECONDS) -> str | None:
     """Why the Redis in the variable ``name`` cannot be used, or None. Never repeats a password."""
-    parts = urlsplit(url)
-    if parts.scheme in ("redis+sentinel", "redis+cluster"):
-        return _retried(lambda: _no_node_listens(name, parts), patience_seconds)
+    if "+" in urlsplit(url).scheme:
+        return _retried(lambda: _no_node_listens(name, url), patience_seconds)
     return _retried(lambda: _redis_refuses(name, url), patience_seconds)
 
 
@@ -49,17 +50,19 @@ def _redis_refuses(name: str, url: str) -> str | None:
     return None
 
 
-def _no_node_listens(name: str, parts: SplitResult) -> str | None:
+def _no_node_listens(name: str, url: str) -> str | None:
     """One node of a cluster, or one sentinel, is enough to begin with."""
-    reason = "no host is named"
-    for place in parts.netloc.rpartition("@")[2].split(","):
-        host, _, port = place.rpartition(":")
-        try:
-            with socket.create_connection((host.strip("[]") or place, int(port or 6379)), timeout=2):
-                return None
-        except (OSError, ValueError) as error:
-            reason = _first_line(error)
-    return f"{name}: no Redis answers at {parts.netloc.rpartition('@')[2]}: {reason}"
+    reason = ""
+    try:
+        for place in parse_address(url).places:
+            try:
+                with socket.create_connection(place, timeout=2):
+                    return None
+            except OSError as error:
+                reason = _first_line(error)
+    except ValueError as error:
+        reason = _first_line(error)
+    return f"{name}: no Redis answers at {_place(url)}: {reason}"
 
 
 def _postgres_refuses(name: str, url: str) -> str | None:

@@ -8,7 +8,7 @@ import sys
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, LaneCountMismatch
-from engine.gate.server import security_warning
+from engine.gate.server import refuse_eviction, security_warning
 from engine.ledger.schema import migrate
 from engine.telemetry.logs import configure_logs
 from engine.upkeep.rebuild import recorded_request_key
@@ -22,6 +22,7 @@ def main() -> int:
         settings = Settings.from_environment()
         configure_logs("release", settings.log_format, settings.log_level)
         engine = Engine.connect(settings)
+        refuse_eviction(engine.gate)
         migrate(engine.ledger)
         _check_lanes(engine)
         if warning := security_warning(engine.gate):

@@ -27,8 +27,10 @@ from ops.readiness import host_in_url, reachable_host
 from ops.restarts import RestartPolicy
 from ops.stack import locked
 from ops.stop_requests import StopRequests
-from ops.stores import write_private
+from ops.stores import remembered_password, write_private
 from ops.supervisor import Plan, Supervisor
+from ops.token import secret_path
+from ops.valkey import FSYNC_CHOICES
 
 MOST_WORKERS = 64
 _PLACEHOLDERS = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/seonchak"}
@@ -70,6 +72,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
             queue_redis_url=given.get("QUEUE_REDIS_URL"),
             database_url=given.get("DATABASE_URL"),
             valkey_port=ports["valkey"],
+            valkey_fsync=given.get("APPENDFSYNC", FSYNC_CHOICES[0]),
             postgres_port=ports["postgres"],
             commands=commands,
             formation={"worker": workers},
@@ -78,6 +81,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
                 "DEMO_DATA": given.get("DEMO_DATA", "1"),
                 "PATH": _path(given),
                 **_data_platform(given, ports["platform"]),
+                **_token_secret(given, data_dir),
             },
             log_format=JSON if settings.log_format == JSON else HUMAN,
             hints=_hints(f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}", given, data_dir),
@@ -114,8 +118,12 @@ def _settings(given: Mapping[str, str]) -> tuple[Settings, int]:
     workers = given.get("WORKERS", "1").strip()
     if not (workers.isascii() and workers.isdigit()) or not 1 <= int(workers) <= MOST_WORKERS:
         problems.append(f"WORKERS={workers}: must be a whole number from 1 to {MOST_WORKERS}")
+    fsync = given.get("APPENDFSYNC", FSYNC_CHOICES[0])
+    if fsync not in FSYNC_CHOICES:
+        problems.append(f"APPENDFSYNC={fsync}: must be one of {', '.join(FSYNC_CHOICES)}")
+    placeholders = {**_PLACEHOLDERS, **({"JWT_SECRET": "x" * 32} if _needs_token_secret(given) else {})}
     try:
-        settings = Settings.from_environment({**_PLACEHOLDERS, **given})
+        settings = Settings.from_environment({**placeholders, **given})
     except InvalidSettings as invalid:
         raise InvalidSettings([*invalid.problems, *problems]) from None
     if problems:
@@ -184,6 +192,18 @@ def _hints(address: str, given: Mapping[str, str], data_dir: Path) -> list[str]:
         f"rush   {folder}make rush, in another terminal: a crowd at 1,000 coupons, with a verdict",
         f"stop   Ctrl-C; what you did stays in {data_dir}",
     ]
+
+
+def _token_secret(given: Mapping[str, str], data_dir: Path) -> dict[str, str]:
+    """With AUTH=jwt and no keys of somebody else's: a secret of our own, kept so that tokens outlive a restart."""
+    if not _needs_token_secret(given):
+        return {}
+    return {"JWT_SECRET": remembered_password(secret_path(data_dir), lambda: secrets.token_urlsafe(48))}
+
+
+def _needs_token_secret(given: Mapping[str, str]) -> bool:
+    sources = ("JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS")
+    return given.get("AUTH", "").strip() == "jwt" and not any(name in given for name in sources)
 
 
 def _path(given: Mapping[str, str]) -> str:

@@ -53,6 +53,7 @@ class Plan:
     queue_redis_url: str | None
     database_url: str | None
     valkey_port: int
+    valkey_fsync: str
     postgres_port: int
     commands: Mapping[str, str]
     formation: Mapping[str, int] = field(default_factory=dict)
@@ -132,8 +133,9 @@ class Supervisor:
         redis_url = plan.redis_url
         if redis_url is None:
             folder = plan.data_dir / "valkey"
-            store = start_valkey(folder, plan.valkey_port, lambda: self._requests.stop)
-            self._adopt(store, lambda: launch_valkey(folder, plan.valkey_port).process)
+            fsync = plan.valkey_fsync
+            store = start_valkey(folder, plan.valkey_port, lambda: self._requests.stop, fsync=fsync)
+            self._adopt(store, lambda: launch_valkey(folder, plan.valkey_port, fsync=fsync).process)
             redis_url = store.url
         database_url = plan.database_url
         if database_url is None:

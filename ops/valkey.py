@@ -22,7 +22,7 @@ port {port}
 requirepass {password}
 dir "{directory}"
 appendonly yes
-appendfsync everysec
+appendfsync {fsync}
 save ""
 maxmemory-policy noeviction
 enable-debug-command no
@@ -30,12 +30,18 @@ daemonize no
 """
 
 
-def start_valkey(directory: Path, port: int, stop_requested: Callable[[], bool] = lambda: False) -> RunningStore:
+FSYNC_CHOICES = ("everysec", "always")
+"""When what was decided is on disk: within a second, or before the answer (one fsync for all who go together)."""
+
+
+def start_valkey(
+    directory: Path, port: int, stop_requested: Callable[[], bool] = lambda: False, *, fsync: str = FSYNC_CHOICES[0]
+) -> RunningStore:
     """Start Valkey on 127.0.0.1:``port`` with its data in ``directory`` and wait until it answers.
 
     What an earlier server left there, killed or stopped, is there again. Raises :class:`StackProblem`.
     """
-    store = launch_valkey(directory, port)
+    store = launch_valkey(directory, port, fsync=fsync)
     client = redis.Redis.from_url(store.url, socket_timeout=1, socket_connect_timeout=1)
 
     def answers() -> bool:
@@ -53,7 +59,7 @@ def start_valkey(directory: Path, port: int, stop_requested: Callable[[], bool] 
     return store
 
 
-def launch_valkey(directory: Path, port: int) -> RunningStore:
+def launch_valkey(directory: Path, port: int, *, fsync: str = FSYNC_CHOICES[0]) -> RunningStore:
     """Start Valkey and return without waiting for it."""
     directory = directory.resolve()
     if any(character in str(directory) for character in '"\\\n'):
@@ -61,7 +67,7 @@ def launch_valkey(directory: Path, port: int) -> RunningStore:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = remembered_password(directory / "password", lambda: secrets.token_hex(24))
     settings = directory / "valkey.conf"  # a file, because everybody can read a command line
-    write_private(settings, _SETTINGS.format(port=port, password=password, directory=directory))
+    write_private(settings, _SETTINGS.format(port=port, password=password, directory=directory, fsync=fsync))
     log = directory / "valkey.log"
     output = open_log(log)
     with open(output, "wb") as file:

@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
 from engine.flow import followups, holds
-from engine.gate import outbox
+from engine.gate import heartbeat, outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 from engine.shop import coupon_offers, popularity, product_offers
 from engine.telemetry import metrics
 from engine.upkeep import guard, observation
+from engine.upkeep.audit import RegularAudit
 from engine.upkeep.lane_rounds import LaneRounds
 
 Result = TypeVar("Result")
@@ -124,6 +125,12 @@ def publish_changes(engine: Engine) -> None:
         logger.info("made %d coupons and %d products live that were only recorded", coupons, products)
 
 
+def tell_alive(engine: Engine) -> None:
+    """Leave a heartbeat at the gate. A job, because the server that holds it may hang: whoever keeps the scheduler's
+    lock must not wait for that."""
+    heartbeat.beat(engine.gate, "scheduler")
+
+
 def sweep_followups(engine: Engine) -> bool:
     """Ring when follow-ups are due: a lost ring, a lost job or a killed worker costs a second; whether it rang."""
     return followups.any_due(engine) and engine.bell.ring_for_followups()
@@ -136,6 +143,16 @@ def forget_idempotency_keys(engine: Engine) -> None:
     while forgotten == FORGOTTEN_AT_ONCE:
         with engine.ledger.transaction() as connection:
             forgotten = forget_old_keys(connection, before, FORGOTTEN_AT_ONCE)
+
+
+def auditing(keep_going: Callable[[], bool]) -> Callable[[Engine], None]:
+    """The job that audits what is due and writes an ALARM for what is off; ``keep_going`` says when to leave early."""
+    regular = RegularAudit(keep_going)
+
+    def audit(engine: Engine) -> None:
+        regular.run(engine)
+
+    return audit
 
 
 def rebuild_ranking(engine: Engine) -> None:

@@ -49,6 +49,7 @@ def main() -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    pulse = heartbeat.Pulse(engine.gate, "scheduler").start()
     try:
         while not stopped.is_set():
             metrics.beat("scheduler")
@@ -58,6 +59,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     finally:
+        pulse.stop()
         engine.close()
     return 0
 
@@ -80,6 +82,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
     fatal: list[BaseException] = []
     for job, seconds in (
         (jobs.watch_lanes, 1.0),
+        (jobs.tell_alive, 1.0),
         (jobs.ring_old_bells, 0.5),
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
@@ -88,6 +91,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
         (jobs.observe_ledger, 5.0),
         (jobs.observe_queues, 5.0),
         (jobs.rebuild_ranking, 60.0),
+        (jobs.auditing(lambda: not stopped.is_set()), 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
     ):
         # The first time at once: a standby that takes over does not know for how long nobody did it.
@@ -110,7 +114,6 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
             thread = scheduler._thread
             if thread is None or not thread.is_alive():
                 raise SystemExit("the scheduler's thread died")
-            heartbeat.beat(engine.gate, "scheduler")
             metrics.beat("scheduler")
     finally:
         jobs.close_rounds()

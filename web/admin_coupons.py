@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -41,7 +41,11 @@ class _Window(RequestBody):
     """When a coupon can be had; null means "no limit"."""
 
     starts_at: Moment | None = Field(default=None, json_schema_extra=_not_sent)
-    ends_at: Moment | None = Field(default=None, json_schema_extra=_not_sent)
+    ends_at: Moment | None = Field(
+        default=None,
+        description="Must be after `startsAt`: the one sent, or else the one it has.",
+        json_schema_extra=_not_sent,
+    )
 
     @field_validator("ends_at")
     @classmethod
@@ -63,6 +67,8 @@ class NewCouponBody(_Window):
 
 class CouponChangeBody(_Window):
     """What to change; at least one member. Quantity is only ever added."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     name: CouponName = Field(default="", json_schema_extra=_not_sent)
     status: CouponStatus = Field(default="ACTIVE", json_schema_extra=_not_sent)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.outcomes import Refusal, Refused
@@ -46,6 +46,8 @@ class NewProductBody(RequestBody):
 
 class ProductChangeBody(RequestBody):
     """What to change; at least one member. Stock is only ever added."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     name: ProductName = Field(default="", json_schema_extra=_not_sent)
     price: Price = Field(default=1, json_schema_extra=_not_sent)

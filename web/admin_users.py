@@ -11,12 +11,11 @@ from typing_extensions import TypedDict
 
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
-from engine.shop.accounts import UserIdTaken
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
-from web.problems import TEMPORARY_ERROR, InvalidRequest, refused
+from web.problems import TEMPORARY_ERROR, refused
 
 admin_users = APIBlueprint("admin_users", __name__, url_prefix="/api/v1/admin", tag="Administration")
 
@@ -39,15 +38,15 @@ class UserShown(TypedDict):
 @admin_users.post("/users")
 @admin_users.input(NewUserBody, arg_name="body")
 @admin_users.doc(
-    summary="Add a user; an id that is taken is INVALID_REQUEST",
+    summary="Add a user",
     responses=answers(
-        {201: Success("Added, with a balance of 0.", UserShown)}, Refusal.IDEMPOTENCY_KEY_REUSED, TEMPORARY_ERROR
+        {201: Success("Added, with a balance of 0.", UserShown)},
+        Refusal.USER_EXISTS,
+        Refusal.IDEMPOTENCY_KEY_REUSED,
+        TEMPORARY_ERROR,
     ),
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def add_user(body: NewUserBody) -> Response:
-    try:
-        outcome = accounts.open_account(current_engine(), body.user_id, body.name, idempotency_key())
-    except UserIdTaken as error:
-        raise InvalidRequest("userId", "is taken") from error
+    outcome = accounts.open_account(current_engine(), body.user_id, body.name, idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(outcome, 201)

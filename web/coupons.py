@@ -12,14 +12,13 @@ from typing_extensions import TypedDict
 from engine.ledger import coupons as ledger_coupons
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestStatus
 from engine.shop import issuance
-from web.answers import answer
+from web.answers import answer, in_words, sentence
+from web.auth import act_for
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 from web.submissions import answer_submission
-
-NO_COUPONS = "보유한 쿠폰이 없습니다"
 
 coupons = APIBlueprint("coupons", __name__, url_prefix="/api/v1", tag="Coupons")
 
@@ -90,6 +89,7 @@ class UserCoupons(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY, PREFER),
 )
 def issue_coupon(coupon_id: int, body: IssueBody) -> Response:
+    act_for(body.user_id)
     outcome = issuance.issue_coupon(
         current_engine(), coupon_id=coupon_id, user_id=body.user_id, idempotency_key=idempotency_key()
     )
@@ -113,7 +113,9 @@ def issue_submitted(issued: Issued) -> IssueSubmitted:
 @coupons.get("/users/<user_id>/coupons")
 @coupons.doc(
     summary="The coupons a user can still use",
-    responses=answers({200: Success("What the user holds, oldest first.", UserCoupons)}, TEMPORARY_ERROR),
+    responses=answers(
+        {200: Success("What the user holds, oldest first.", UserCoupons, ("Content-Language",))}, TEMPORARY_ERROR
+    ),
 )
 def coupons_of_user(user_id: int) -> Response:
     held = ledger_coupons.available_coupons_of_user(current_engine().ledger, user_id)
@@ -130,5 +132,5 @@ def coupons_of_user(user_id: int) -> Response:
         ]
     }
     if not held:
-        body["message"] = NO_COUPONS
-    return answer(body)
+        body["message"] = sentence("NO_COUPONS")
+    return in_words(answer(body), has_words=not held)

@@ -15,23 +15,47 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
+from web.access import Access, access_to
 from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
+from web.ids import MAX_SAFE_INTEGER
+from web.languages import LANGUAGES
+from web.limits import is_limited
 from web.pages import DEFAULT_LIMIT, MOST_PER_PAGE
 from web.preferences import LONGEST_WAIT_SECONDS
-from web.problems import INVALID_REQUEST, INVALID_USER_ID, PROBLEM_MEDIA_TYPE, PROBLEMS, Problem
-from web.strict_json import MAX_BODY_BYTES, MAX_SAFE_INTEGER
+from web.problems import (
+    FORBIDDEN,
+    INVALID_REQUEST,
+    INVALID_USER_ID,
+    PROBLEM_MEDIA_TYPE,
+    PROBLEMS,
+    TEMPORARY_ERROR,
+    TOO_MANY_REQUESTS,
+    UNAUTHENTICATED,
+    Problem,
+)
+from web.strict_json import MAX_BODY_BYTES
 
 READ_PARAMETERS = "x-read-parameters"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 PREFER = "Prefer"
 PAGE = ("cursor", "limit")
+BEARER = "bearer"
 _SCHEMAS = "#/components/schemas/"
+_PROBLEM_HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 HEADERS: Mapping[str, dict[str, Any]] = {
     "Location": {"description": "Where the request or the new resource is found.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}},
     "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}},
     "Allow": {"description": "The methods there are.", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "`Bearer`, and what is wrong with the token that was sent (RFC 6750).",
+        "schema": {"type": "string"},
+    },
+    "Content-Language": {
+        "description": f"The language of `message`, as `Accept-Language` asks: one of {', '.join(LANGUAGES)}.",
+        "schema": {"type": "string", "enum": list(LANGUAGES)},
+    },
 }
 PARAMETERS: Mapping[str, dict[str, Any]] = {
     IDEMPOTENCY_KEY: {
@@ -52,7 +76,7 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "name": "cursor",
         "in": "query",
         "description": "The `nextCursor` of the page before; without it the first page.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "minLength": 1},
     },
     "limit": {
         "name": "limit",
@@ -93,8 +117,12 @@ def reads(*names: str) -> dict[str, Any]:
     return {READ_PARAMETERS: names}
 
 
-def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
-    """The document as it is served; APIFlask gives it to us as a dict, as long as the format is JSON."""
+def complete(spec: dict[str, Any] | str, *, authenticated: bool = False, limited: bool = False) -> dict[str, Any]:
+    """The document as it is served; APIFlask gives it to us as a dict, as long as the format is JSON.
+
+    ``authenticated``: callers have to say who they are; ``limited``: their calls are counted. Where that is not so, the
+    document does not speak of it.
+    """
     if isinstance(spec, str):
         raise TypeError("SPEC_FORMAT must be json")
     # Several blueprints may share a tag, and APIFlask lists it once for each.
@@ -106,8 +134,14 @@ def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
     schemas["Problem"] = TypeAdapter(Problem).json_schema(ref_template=_SCHEMAS + "{model}")
     schemas["Problem"]["properties"]["code"]["enum"] = list(PROBLEMS)
     spec["paths"] = {_with_camel_variables(path): operations for path, operations in spec.get("paths", {}).items()}
-    for operation in _operations(spec):
+    if authenticated:
+        components["securitySchemes"] = {BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    for path, method, operation in _operations(spec):
         _complete_parameters(operation)
+        if authenticated:
+            _complete_security(operation, path, method)
+        if limited and is_limited(path, method):
+            _add_problem(operation["responses"], 429, TOO_MANY_REQUESTS)
         _complete_problems(operation)
         for schema in _response_schemas(operation):
             schemas.update(schema.pop("$defs", {}))
@@ -118,9 +152,10 @@ def complete(spec: dict[str, Any] | str) -> dict[str, Any]:
     return spec
 
 
-def _operations(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for operations in spec["paths"].values():
-        yield from operations.values()
+def _operations(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, operations in spec["paths"].items():
+        for method, operation in operations.items():
+            yield path, method.upper(), operation
 
 
 def _response_schemas(operation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -150,6 +185,18 @@ def _complete_parameters(operation: dict[str, Any]) -> None:
     ]
 
 
+def _complete_security(operation: dict[str, Any], path: str, method: str) -> None:
+    access = access_to(path, method)
+    if access is Access.OPEN:
+        return
+    operation["security"] = [{BEARER: []}]
+    _add_problem(operation["responses"], 401, UNAUTHENTICATED)
+    # In whose name something is done stands in the path or in the body of what is submitted.
+    if access is Access.ADMIN or method == "POST" or "{userId}" in path:
+        _add_problem(operation["responses"], 403, FORBIDDEN)
+    _add_problem(operation["responses"], 503, TEMPORARY_ERROR)
+
+
 def _complete_problems(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     names = {parameter.get("name") for parameter in operation["parameters"]}
@@ -162,7 +209,9 @@ def _complete_problems(operation: dict[str, Any]) -> None:
             _add_problem(responses, status, INVALID_REQUEST)
     if "requestBody" in operation or any(_can_be_malformed(parameter) for parameter in operation["parameters"]):
         _add_problem(responses, 400, INVALID_REQUEST)
-    _add_problem(responses, 500, "TEMPORARY_ERROR")
+    for status in (414, 431):
+        _add_problem(responses, status, INVALID_REQUEST)
+    _add_problem(responses, 500, TEMPORARY_ERROR)
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -182,7 +231,11 @@ def _add_problem(responses: dict[Any, Any], status: int, code: str) -> None:
         {
             "description": "",
             "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
-            **({"headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}} if status == 503 else {}),
+            "headers": {
+                name: {"$ref": f"#/components/headers/{name}"}
+                for name in ("Content-Language", _PROBLEM_HEADERS.get(status))
+                if name
+            },
         },
     )
     codes = [

@@ -11,11 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from engine.context import Engine
 from web.bodies import BODY_SECONDS, Bodies, BodyTooSlow, ClientGone, Receive
 from web.current import EXTENSION
-from web.exchange import Answered, Asked, busy_answer, problem_answer
-from web.problems import INVALID_REQUEST, TEMPORARY_ERROR
+from web.exchange import Answered, Asked, problem_answer
+from web.languages import Language, language_for
+from web.problems import BUSY, INVALID_REQUEST, TEMPORARY_ERROR
 from web.request_times import SHORT, VIEWS, Pulse, RequestTimes
 from web.short_way import ShortWay
 from web.strict_json import MAX_BODY_BYTES
@@ -30,11 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class Door:
-    """The ASGI application of one process: an engine's short way in front of a Flask application."""
+    """The ASGI application of one process: the short way in front of a Flask application."""
 
-    def __init__(self, flask: Any, engine: Engine, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, flask: Any, body_seconds: float = BODY_SECONDS) -> None:
         self._flask = flask
-        self._engine = engine
         self._bodies = Bodies(body_seconds)
         self._short_way: ShortWay | None = None
         self._bridge = WsgiBridge(flask.wsgi_app)
@@ -50,10 +49,10 @@ class Door:
             except ClientGone:
                 return
             except TooManyWaiting:
-                answered = busy_answer()
+                answered = problem_answer(BUSY, _language(scope))
             except Exception:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
-                answered = problem_answer(TEMPORARY_ERROR, status=500)
+                answered = problem_answer(TEMPORARY_ERROR, _language(scope), status=500)
             await send({"type": "http.response.start", "status": answered.status, "headers": answered.headers})
             await send({"type": "http.response.body", "body": answered.body})
 
@@ -62,6 +61,7 @@ class Door:
         if self._short_way is not None:
             self._short_way.close()
         self._bridge.close()
+        self._flask.extensions[EXTENSION].refusals.close()
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answered:
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -70,7 +70,7 @@ class Door:
             try:
                 body = await self._bodies.read(receive)
             except BodyTooSlow:
-                return problem_answer(INVALID_REQUEST, {"errors": _TOO_SLOW}, status=408)
+                return problem_answer(INVALID_REQUEST, _language(scope), {"errors": _TOO_SLOW}, status=408)
         asked = Asked(
             scope["method"],
             scope["path"],
@@ -80,7 +80,7 @@ class Door:
             body,
         )
         if self._short_way is None:
-            self._short_way = ShortWay(self._engine, self._flask.extensions[EXTENSION].outage_log)
+            self._short_way = ShortWay(self._flask.extensions[EXTENSION])
         begun = self._times.begin()
         on_its_way = self._short_way.recognise(asked)
         way = VIEWS if on_its_way is None else SHORT
@@ -104,6 +104,11 @@ class Door:
                 self._times.hand_over()
                 return
             self._pulse.start()
+
+
+def _language(scope: Scope) -> Language:
+    wish = dict(scope["headers"]).get(b"accept-language")
+    return language_for(None if wish is None else wish.decode("latin-1"))
 
 
 def _has_readable_body(headers: Mapping[bytes, bytes]) -> bool:

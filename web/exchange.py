@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from web.problems import BUSY, PROBLEM_MEDIA_TYPE, RETRY_AFTER_SECONDS, problem_document
+from web.languages import DEFAULT_LANGUAGE, Language, language_for
+from web.problems import PROBLEM_MEDIA_TYPE, RETRY_AFTER_SECONDS, problem_document
 from web.strict_json import write_json
 
 JSON_MEDIA_TYPE = "application/json"
+Header = tuple[bytes, bytes]
 
 
 class Asked(NamedTuple):
@@ -21,39 +23,52 @@ class Asked(NamedTuple):
     repeated: bool
     body: bytes
 
+    @property
+    def language(self) -> Language:
+        """What the reader of the answer asks for."""
+        wish = self.headers.get(b"accept-language")
+        return DEFAULT_LANGUAGE if wish is None else language_for(wish.decode("latin-1"))
+
 
 class Answered(NamedTuple):
     """An answer, its headers in ASGI's form."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Sequence[Header]
     body: bytes
 
 
-def json_answer(status: int, body: Mapping[str, Any], *headers: tuple[bytes, bytes]) -> Answered:
+def json_answer(status: int, body: Mapping[str, Any], *headers: Header) -> Answered:
     """As ``web.answers.answer``: the same headers, the same bytes."""
     return _answered(status, JSON_MEDIA_TYPE, body, headers)
 
 
-def problem_answer(code: str, members: Mapping[str, Any] | None = None, *, status: int | None = None) -> Answered:
-    """As the views' problem documents; 503 comes with Retry-After."""
-    found, document = problem_document(code, status=status, members=members)
-    retry = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if found == 503 else []
-    return _answered(found, PROBLEM_MEDIA_TYPE, document, retry)
-
-
-def busy_answer() -> Answered:
-    """Come again in a moment."""
-    return problem_answer(BUSY)
-
-
-def _answered(
-    status: int, media_type: str, body: Mapping[str, Any], headers: list[tuple[bytes, bytes]] | tuple[Any, ...]
+def worded_answer(
+    status: int, body: Mapping[str, Any], language: Language, has_words: bool, *headers: Header
 ) -> Answered:
+    """As ``web.answers.in_words`` of such an answer."""
+    return _answered(status, JSON_MEDIA_TYPE, body, (*headers, *_words(language, has_words)))
+
+
+def problem_answer(
+    code: str, language: Language, members: Mapping[str, Any] | None = None, *, status: int | None = None
+) -> Answered:
+    """As the views' problem documents; 503 comes with Retry-After."""
+    found, document = problem_document(code, language, status=status, members=members)
+    retry = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if found == 503 else []
+    return _answered(found, PROBLEM_MEDIA_TYPE, document, (*retry, *_words(language, has_words=True)))
+
+
+def _words(language: Language, has_words: bool) -> list[Header]:
+    vary = (b"vary", b"Accept-Language")
+    return [vary, (b"content-language", language.encode())] if has_words else [vary]
+
+
+def _answered(status: int, media_type: str, body: Mapping[str, Any], headers: Sequence[Header]) -> Answered:
     content = write_json(body).encode()
-    fixed = [
+    fixed = (
         (b"content-type", media_type.encode()),
         (b"content-length", b"%d" % len(content)),
         (b"cache-control", b"no-store"),
-    ]
+    )
     return Answered(status, [*fixed, *headers], content)

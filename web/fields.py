@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from flask import request
+from flask import abort, request
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from web.bounds import oversize
+from web.ids import MAX_SAFE_INTEGER, id_in
 from web.problems import INVALID_USER_ID, InvalidRequest
-from web.strict_json import MAX_SAFE_INTEGER
 
 Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
 IDEMPOTENCY_KEY_CHARACTERS = 128
 
-_ID_FORM = re.compile(r"[1-9][0-9]{0,15}")
 VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
 _TEXT_VARIABLES = frozenset({"request_id"})
 
@@ -31,6 +31,13 @@ def is_path_id(variable: str) -> bool:
     return variable.endswith("_id") and variable not in _TEXT_VARIABLES
 
 
+def refuse_oversize(_endpoint: str | None, _variables: dict[str, Any] | None) -> None:
+    """Before anything of a request is looked at (a ``url_value_preprocessor``). Raises 414 and 431."""
+    status = oversize(request.environ)
+    if status is not None:
+        abort(status)
+
+
 def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> None:
     """Turn the ids in a path into integers before any view runs (a ``url_value_preprocessor``).
 
@@ -39,12 +46,13 @@ def read_path_ids(_endpoint: str | None, variables: dict[str, Any] | None) -> No
     """
     for variable, text in (variables or {}).items():
         if is_path_id(variable):
-            if not _ID_FORM.fullmatch(text) or int(text) > MAX_SAFE_INTEGER:
+            number = id_in(text)
+            if number is None:
                 reason = f"must be an integer from 1 to {MAX_SAFE_INTEGER}"
                 if variable == "user_id":
                     raise InvalidRequest("userId", reason, code=INVALID_USER_ID)
                 raise InvalidRequest(to_camel(variable), reason)
-            variables[variable] = int(text)  # type: ignore[index]
+            variables[variable] = number  # type: ignore[index]
 
 
 def idempotency_key() -> str | None:

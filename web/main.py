@@ -8,9 +8,13 @@ from multiprocessing.util import Finalize
 from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
+from engine.gate.heartbeat import Pulse
 from engine.telemetry.logs import configure_logs
 from web.app import create_app
+from web.demo_rush import Demo
 from web.door import Door
+from web.limits import limits_from
+from web.tokens import authenticator_from
 
 
 def door_of_this_process() -> Door:
@@ -22,9 +26,12 @@ def door_of_this_process() -> Door:
         sys.exit(2)
     configure_logs("web", settings.log_format, settings.log_level)
     engine = Engine.connect(settings)
+    pulse = Pulse(engine.gate, "web").start()
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.
     Finalize(None, engine.close, exitpriority=0)
-    return Door(create_app(engine), engine)
+    Finalize(None, pulse.stop, exitpriority=1)
+    limits = limits_from(settings, engine.gate)
+    return Door(create_app(engine, authenticator_from(settings), limits, Demo.of(settings)))
 
 
 app = door_of_this_process()

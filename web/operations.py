@@ -1,4 +1,4 @@
-"""What operators and developers look at: health, readiness, the documentation, the front page."""
+"""What operators and developers look at: health, readiness, the documentation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 
 from engine.upkeep import readiness
 from web.answers import answer
-from web.current import current_engine, current_outage_log
+from web.current import current_authenticator, current_engine, current_outage_log
 from web.documentation import Success, answers
+from web.languages import SENTENCES
 from web.problems import BUSY, PROBLEMS, not_ready
 
 # Pages need nothing but their own text and style; whatever ends up in them, no browser runs or fetches it.
@@ -48,7 +49,7 @@ def healthz() -> Response:
     responses=answers({200: Success("It can.", Ready)}, BUSY),
 )
 def readyz() -> Response:
-    missing = readiness.missing_parts(current_engine())
+    missing = {**readiness.missing_parts(current_engine()), **_missing_keys()}
     if missing:
         # The reasons may quote a driver, and with it hosts or keys: they are for the log, the names for the client.
         for part, reason in missing.items():
@@ -59,14 +60,15 @@ def readyz() -> Response:
     return answer(body)
 
 
+def _missing_keys() -> dict[str, str]:
+    """Whoever can tell no caller can take no orders."""
+    authenticator = current_authenticator()
+    trouble = None if authenticator is None else authenticator.trouble()
+    return {} if trouble is None else {"keys": trouble}
+
+
 @operations.get("/docs")
 @operations.doc(hide=True)
 def docs() -> tuple[str, dict[str, str]]:
     spec = cast(dict[str, Any], cast(APIFlask, current_app).spec)
-    return render_template("docs.html", spec=spec, problems=PROBLEMS), _PAGE_HEADERS
-
-
-@operations.get("/")
-@operations.doc(hide=True)
-def front_page() -> tuple[str, dict[str, str]]:
-    return render_template("front_page.html"), _PAGE_HEADERS
+    return render_template("docs.html", spec=spec, problems=PROBLEMS, sentences=SENTENCES), _PAGE_HEADERS

@@ -18,6 +18,7 @@ from engine.shop import cancellation
 from engine.shop import orders as engine_orders
 from engine.shop.orders import OrderAsk
 from web.answers import answer
+from web.auth import act_for, current_caller
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
@@ -115,6 +116,7 @@ class OrdersOfUser(TypedDict):
     extensions=reads(IDEMPOTENCY_KEY, PREFER),
 )
 def place_order(body: OrderBody) -> Response:
+    act_for(body.user_id)
     outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key()))
     if isinstance(outcome, Refused):
         return refused(outcome)
@@ -147,7 +149,9 @@ def order_submitted(submitted: Submitted) -> OrderSubmitted:
 def show_order(order_id: int) -> Response:
     with current_engine().ledger.read() as connection:
         order = ledger_orders.order_by_id(connection, order_id)
-    return refused(Refused(Refusal.ORDER_NOT_FOUND)) if order is None else answer(order_body(order))
+    if order is None or not current_caller().may_act_for(order.user_id):
+        return refused(Refused(Refusal.ORDER_NOT_FOUND))
+    return answer(order_body(order))
 
 
 @orders.get("/users/<user_id>/orders")
@@ -178,9 +182,11 @@ def orders_of_user(user_id: int) -> Response:
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def cancel_order(order_id: int) -> Response:
-    outcome = cancellation.cancel_order(
-        current_engine(), order_id, user_id=_cancel_body().user_id, idempotency_key=idempotency_key()
-    )
+    body = _cancel_body()
+    if body.user_id is not None:
+        act_for(body.user_id)
+    owner = current_caller().only_sees if body.user_id is None else body.user_id
+    outcome = cancellation.cancel_order(current_engine(), order_id, user_id=owner, idempotency_key=idempotency_key())
     return refused(outcome) if isinstance(outcome, Refused) else answer(outcome)
 
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from flask import request
 
+from web.ids import MAX_SAFE_INTEGER
 from web.problems import InvalidRequest
-from web.strict_json import MAX_SAFE_INTEGER
 
 DEFAULT_LIMIT = 20
 MOST_PER_PAGE = 100

@@ -11,12 +11,11 @@ from typing_extensions import TypedDict
 
 from engine.gate.popularity import PopularProduct
 from engine.shop import popularity
-from web.answers import answer
+from web.answers import answer, current_language, in_words
 from web.current import current_engine
 from web.documentation import Success, answers
+from web.languages import SENTENCES, Language
 from web.problems import TEMPORARY_ERROR
-
-NO_STATISTICS = "통계 데이터가 없습니다"
 
 popular = APIBlueprint("popular", __name__, url_prefix="/api/v1", tag="Products")
 
@@ -39,14 +38,17 @@ class PopularProducts(TypedDict):
 @popular.get("/products/popular")
 @popular.doc(
     summary="What sold best in the last 72 hours",
-    responses=answers({200: Success("At most five products.", PopularProducts)}, TEMPORARY_ERROR),
+    responses=answers(
+        {200: Success("At most five products.", PopularProducts, ("Content-Language",))}, TEMPORARY_ERROR
+    ),
 )
 def popular_products() -> Response:
-    return answer(popular_shown(popularity.popular_products(current_engine())))
+    products = popularity.popular_products(current_engine())
+    return in_words(answer(popular_shown(products, current_language())), has_words=not products)
 
 
-def popular_shown(products: Sequence[PopularProduct]) -> PopularProducts:
-    """The ranking as clients see it."""
+def popular_shown(products: Sequence[PopularProduct], language: Language) -> PopularProducts:
+    """The ranking as clients see it, in words where there is none."""
     body: PopularProducts = {
         "popularProducts": [
             {"productId": product.product_id, "name": product.name, "totalSales": product.total_sales}
@@ -54,5 +56,5 @@ def popular_shown(products: Sequence[PopularProduct]) -> PopularProducts:
         ]
     }
     if not products:
-        body["message"] = NO_STATISTICS
+        body["message"] = SENTENCES["NO_STATISTICS"].said_in(language)
     return body

@@ -20,14 +20,22 @@ from werkzeug.http import HTTP_STATUS_CODES
 from engine.errors import GateUnavailable, LedgerUnavailable
 from engine.outcomes import Refusal, Refused
 from engine.shop.coupon_offers import WindowReversed
-from web.current import current_outage_log
+from web.answers import current_language, in_words
+from web.bounds import MOST_HEADER_CHARACTERS, MOST_URL_CHARACTERS
+from web.current import current_outage_log, current_refusals
+from web.key_sources import KeysUnavailable
+from web.languages import SENTENCES, Language
 
 INVALID_REQUEST = "INVALID_REQUEST"
 INVALID_USER_ID = "INVALID_USER_ID"
+UNAUTHENTICATED = "UNAUTHENTICATED"
+FORBIDDEN = "FORBIDDEN"
+TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
 BUSY = "BUSY"
 TEMPORARY_ERROR = Refusal.TEMPORARY_ERROR.value
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
+REALM = "seonchak"
 RETRY_AFTER_SECONDS = 1
 ERRORS_SHOWN = 20
 FIELD_CHARACTERS_SHOWN = 100
@@ -36,30 +44,33 @@ FIELD_CHARACTERS_SHOWN = 100
 
 @dataclass(frozen=True)
 class Words:
-    """How a code is told: the HTTP status, a title for developers, the sentence for people."""
+    """How a code is told: the HTTP status, and a title for developers. People read one of the SENTENCES."""
 
     status: int
     title: str
-    message: str
 
 
 PROBLEMS: Mapping[str, Words] = {
-    INVALID_REQUEST: Words(400, "Invalid request", "유효하지 않은 요청"),
-    INVALID_USER_ID: Words(400, "Invalid user id", "유효하지 않은 사용자 ID"),
-    Refusal.USER_NOT_FOUND: Words(404, "User not found", "사용자를 찾을 수 없습니다"),
-    Refusal.COUPON_NOT_FOUND: Words(404, "Coupon not found", "존재하지 않는 쿠폰입니다"),
-    Refusal.COUPON_ALREADY_ISSUED: Words(409, "Coupon already issued", "이미 발급받은 쿠폰입니다"),
-    Refusal.COUPON_CLOSED: Words(409, "Coupon closed", "쿠폰 발급이 마감되었습니다"),
-    Refusal.PRODUCT_NOT_FOUND: Words(404, "Product not found", "존재하지 않는 상품입니다"),
-    Refusal.OUT_OF_STOCK: Words(409, "Out of stock", "재고가 부족합니다"),
-    Refusal.INSUFFICIENT_BALANCE: Words(409, "Insufficient balance", "잔액이 부족합니다"),
-    Refusal.COUPON_NOT_USABLE: Words(409, "Coupon not usable", "사용할 수 없는 쿠폰입니다"),
-    Refusal.ORDER_NOT_FOUND: Words(404, "Order not found", "존재하지 않는 주문입니다"),
-    Refusal.ORDER_NOT_CANCELLABLE: Words(409, "Order not cancellable", "취소할 수 없는 주문입니다"),
-    Refusal.REQUEST_NOT_FOUND: Words(404, "Request not found", "존재하지 않는 요청입니다"),
-    Refusal.IDEMPOTENCY_KEY_REUSED: Words(422, "Idempotency key reused", "같은 멱등키로 다른 요청을 보낼 수 없습니다"),
-    BUSY: Words(503, "Busy", "잠시 후 다시 시도해주세요"),
-    Refusal.TEMPORARY_ERROR: Words(503, "Temporary error", "일시적인 오류가 발생했습니다"),
+    INVALID_REQUEST: Words(400, "Invalid request"),
+    INVALID_USER_ID: Words(400, "Invalid user id"),
+    Refusal.USER_NOT_FOUND: Words(404, "User not found"),
+    Refusal.COUPON_NOT_FOUND: Words(404, "Coupon not found"),
+    Refusal.COUPON_ALREADY_ISSUED: Words(409, "Coupon already issued"),
+    Refusal.COUPON_CLOSED: Words(409, "Coupon closed"),
+    Refusal.PRODUCT_NOT_FOUND: Words(404, "Product not found"),
+    Refusal.OUT_OF_STOCK: Words(409, "Out of stock"),
+    Refusal.INSUFFICIENT_BALANCE: Words(409, "Insufficient balance"),
+    Refusal.COUPON_NOT_USABLE: Words(409, "Coupon not usable"),
+    Refusal.ORDER_NOT_FOUND: Words(404, "Order not found"),
+    Refusal.ORDER_NOT_CANCELLABLE: Words(409, "Order not cancellable"),
+    Refusal.REQUEST_NOT_FOUND: Words(404, "Request not found"),
+    Refusal.IDEMPOTENCY_KEY_REUSED: Words(422, "Idempotency key reused"),
+    Refusal.USER_EXISTS: Words(409, "User exists"),
+    UNAUTHENTICATED: Words(401, "Unauthenticated"),
+    FORBIDDEN: Words(403, "Forbidden"),
+    TOO_MANY_REQUESTS: Words(429, "Too many requests"),
+    BUSY: Words(503, "Busy"),
+    Refusal.TEMPORARY_ERROR: Words(503, "Temporary error"),
 }
 
 _FRAMEWORK_ERRORS: Mapping[int, tuple[str, str]] = {
@@ -67,6 +78,8 @@ _FRAMEWORK_ERRORS: Mapping[int, tuple[str, str]] = {
     405: ("method", "not allowed for this path; see the Allow header"),
     411: ("Content-Length", "required; a body must come with its length, not in chunks"),
     413: ("body", "larger than allowed"),
+    414: ("path", f"longer than {MOST_URL_CHARACTERS} characters, with its query"),
+    431: ("headers", f"larger than {MOST_HEADER_CHARACTERS} characters together"),
     415: ("Content-Type", "must be application/json, in UTF-8"),
 }
 
@@ -91,6 +104,26 @@ class Problem(TypedDict):
     missing: NotRequired[list[str]]
 
 
+class NotAuthenticated(Exception):
+    """Nobody that we know. ``reason`` is for developers: what is wrong with the token, None if none was sent."""
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Forbidden(Exception):
+    """The caller is known, and may not do this."""
+
+
+class TooManyRequests(Exception):
+    """The caller has to wait before the next call."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.retry_after_seconds = -(-milliseconds // 1000)
+        super().__init__(f"{milliseconds} ms to wait")
+
+
 class InvalidRequest(Exception):
     """The request is malformed: ``errors`` says where and why."""
 
@@ -102,17 +135,23 @@ class InvalidRequest(Exception):
 
 def refused(refusal: Refused) -> Response:
     """The answer to a request that the engine refused."""
+    current_refusals().count(refusal.code.value, refusal.detail)
     return _problem(refusal.code.value, members=refusal.detail)
 
 
-def error_of(refusal: Refused) -> dict[str, str]:
+def error_of(refusal: Refused, language: Language) -> dict[str, str]:
     """The ``error`` of a request that ended FAILED."""
-    return {"code": refusal.code.value, "message": PROBLEMS[refusal.code].message}
+    return {"code": refusal.code.value, "message": SENTENCES[refusal.code.value].said_in(language)}
 
 
 def not_ready(missing: Sequence[str]) -> Response:
     """The answer of a process that lacks the parts named."""
     return _problem(BUSY, members={"missing": list(missing)})
+
+
+def busy() -> Response:
+    """The answer of a process that does as much of this already as it may."""
+    return _problem(BUSY)
 
 
 def register_problems(app: APIFlask) -> None:
@@ -122,6 +161,23 @@ def register_problems(app: APIFlask) -> None:
     def invalid_request(error: InvalidRequest) -> Response:
         return _problem(error.code, members={"errors": error.errors})
 
+    @app.errorhandler(NotAuthenticated)
+    def not_authenticated(error: NotAuthenticated) -> Response:
+        return _problem(UNAUTHENTICATED, headers={"WWW-Authenticate": _challenge("invalid_token", error.reason)})
+
+    @app.errorhandler(Forbidden)
+    def forbidden(_error: Forbidden) -> Response:
+        return _problem(FORBIDDEN)
+
+    @app.errorhandler(KeysUnavailable)
+    def keys_unavailable(error: KeysUnavailable) -> Response:
+        current_outage_log().warn("keys", error)
+        return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
+
+    @app.errorhandler(TooManyRequests)
+    def too_many_requests(error: TooManyRequests) -> Response:
+        return _problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(error.retry_after_seconds)})
+
     @app.errorhandler(WindowReversed)
     def window_reversed(_error: WindowReversed) -> Response:
         return _problem(INVALID_REQUEST, members={"errors": [{"field": "endsAt", "reason": "must be after startsAt"}]})
@@ -129,11 +185,13 @@ def register_problems(app: APIFlask) -> None:
     @app.errorhandler(GateUnavailable)
     def gate_unavailable(error: GateUnavailable) -> Response:
         current_outage_log().warn("gate", error)
+        current_refusals().count(BUSY)
         return _problem(BUSY, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.errorhandler(LedgerUnavailable)
     def ledger_unavailable(error: LedgerUnavailable) -> Response:
         current_outage_log().warn("ledger", error)
+        current_refusals().count(TEMPORARY_ERROR)
         return _problem(TEMPORARY_ERROR, headers={"Retry-After": str(error.retry_after_seconds)})
 
     @app.error_processor
@@ -142,6 +200,12 @@ def register_problems(app: APIFlask) -> None:
         if error.status_code == 400 and error.detail:
             return _problem(INVALID_REQUEST, members={"errors": _field_errors(error.detail)})
         return _framework_problem(error.status_code, Headers(error.headers))
+
+
+def _challenge(error: str, reason: str | None) -> str:
+    """What RFC 6750 (section 3) has a 401 say: to whoever sent a token, also what is wrong with it."""
+    told = "" if reason is None else f', error="{error}", error_description="{reason}"'
+    return f'Bearer realm="{REALM}"{told}'
 
 
 def _field_errors(detail: Mapping[str, Mapping[str, Sequence[str]]]) -> list[FieldError]:
@@ -166,6 +230,7 @@ def _framework_problem(status: int, headers: Headers) -> Response:
 
 def problem_document(
     code: str,
+    language: Language,
     *,
     status: int | None = None,
     title: str | None = None,
@@ -179,7 +244,7 @@ def problem_document(
         "title": words.title if title is None else title,
         "status": status,
         "code": code,
-        "message": words.message,
+        "message": SENTENCES[code].said_in(language),
         **(members or {}),
     }
 
@@ -192,9 +257,9 @@ def _problem(
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | Headers | None = None,
 ) -> Response:
-    status, document = problem_document(code, status=status, title=title, members=members)
+    status, document = problem_document(code, current_language(), status=status, title=title, members=members)
     response = Response(current_app.json.dumps(document), status, headers, content_type=PROBLEM_MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     if status == 503:
         response.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
-    return response
+    return in_words(response)

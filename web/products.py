@@ -11,12 +11,11 @@ from typing_extensions import TypedDict
 
 from engine.shop import product_offers
 from engine.shop.product_offers import ProductView
-from web.answers import answer
+from web.answers import answer, current_language, in_words
 from web.current import current_engine
 from web.documentation import Success, answers
+from web.languages import SENTENCES, Language
 from web.problems import TEMPORARY_ERROR
-
-NO_PRODUCTS = "등록된 상품이 없습니다"
 
 products = APIBlueprint("products", __name__, url_prefix="/api/v1", tag="Products")
 
@@ -52,15 +51,16 @@ def product_shown(product: ProductView) -> ProductShown:
 @products.get("/products")
 @products.doc(
     summary="What is on sale, with live stock",
-    responses=answers({200: Success("The products on sale.", Products)}, TEMPORARY_ERROR),
+    responses=answers({200: Success("The products on sale.", Products, ("Content-Language",))}, TEMPORARY_ERROR),
 )
 def list_products() -> Response:
-    return answer(products_shown(product_offers.list_products(current_engine())))
+    found = product_offers.list_products(current_engine())
+    return in_words(answer(products_shown(found, current_language())), has_words=not found)
 
 
-def products_shown(found: Sequence[ProductView]) -> Products:
-    """The list as clients see it."""
+def products_shown(found: Sequence[ProductView], language: Language) -> Products:
+    """The list as clients see it, in words where it is empty."""
     body: Products = {"products": [product_shown(product) for product in found]}
     if not found:
-        body["message"] = NO_PRODUCTS
+        body["message"] = SENTENCES["NO_PRODUCTS"].said_in(language)
     return body

@@ -14,25 +14,28 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from engine.context import Engine
 from engine.errors import EngineError, GateUnavailable, LedgerUnavailable
 from engine.flow.crowd import PLACES, Crowd
 from engine.flow.turnstile import Passed, Turnstile
 from engine.gate.coupons import IssueAsk
-from engine.outcomes import Refused, RequestStatus
+from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
 from engine.telemetry import metrics
 from web.coupons import issue_submitted
-from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, busy_answer, json_answer, problem_answer
+from web.current import Serving
+from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, Header, json_answer, problem_answer, worded_answer
 from web.fields import VISIBLE_ASCII
+from web.ids import MAX_SAFE_INTEGER
+from web.key_sources import KeysUnavailable
+from web.languages import Language
 from web.orders import OrderBody, order_asked, order_submitted
-from web.outages import OutageLog
 from web.popular import popular_shown
-from web.problems import RETRY_AFTER_SECONDS, TEMPORARY_ERROR
+from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR
 from web.products import products_shown
 from web.requests import request_shown
-from web.strict_json import MAX_BODY_BYTES, MAX_SAFE_INTEGER, read_json
+from web.strict_json import MAX_BODY_BYTES, read_json
+from web.tokens import ANYBODY, Caller
 
 _JSON = JSON_MEDIA_TYPE.encode()
 _RETRY = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
@@ -41,25 +44,34 @@ _REQUEST_PATH = re.compile(r"/api/v1/requests/([0-9a-zA-Z._-]{1,200})")
 _USER_BODY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"userId"[ \t\r\n]*:[ \t\r\n]*([1-9][0-9]{0,15})[ \t\r\n]*\}[ \t\r\n]*')
 _UNUSUAL = (b"prefer", b"transfer-encoding", b"content-encoding", b"expect")
 
+MOST_HEADERS = 40
+MOST_HEADER_BYTES = 12 * 1024
+"""What nobody's browser or proxy exceeds, and well within what the views take."""
+
 logger = logging.getLogger(__name__)
 
 
 class ShortWay:
     """Answers what it recognises. Used from one event loop."""
 
-    def __init__(self, engine: Engine, outage_log: OutageLog) -> None:
+    def __init__(self, serving: Serving) -> None:
         self._loop = asyncio.get_running_loop()
+        self._engine = engine = serving.engine
         self._crowd = Crowd(engine, self._deliver)
-        self._outage_log = outage_log
-        self._engine = engine
+        self._outage_log = serving.outage_log
+        self._refusals = serving.refusals
+        self._authenticator = serving.authenticator
         self._shared = {
-            "/api/v1/products": self._one_for_all(lambda: products_shown(product_offers.list_products(engine))),
-            "/api/v1/products/popular": self._one_for_all(lambda: popular_shown(popularity.popular_products(engine))),
+            "/api/v1/products": self._one_for_all(lambda: product_offers.list_products(engine), products_shown),
+            "/api/v1/products/popular": self._one_for_all(lambda: popularity.popular_products(engine), popular_shown),
         }
 
     def recognise(self, asked: Asked) -> Awaitable[Answered] | None:
         """The answer on its way; None for a request that is the views' to answer."""
-        if asked.repeated or asked.query or any(name in asked.headers for name in _UNUSUAL):
+        headers = asked.headers
+        if asked.repeated or asked.query or any(name in headers for name in _UNUSUAL):
+            return None
+        if len(headers) > MOST_HEADERS or sum(map(len, headers.values())) > MOST_HEADER_BYTES:
             return None
         if asked.method == "POST":
             if asked.path == "/api/v1/orders":
@@ -69,9 +81,9 @@ class ShortWay:
         if asked.method == "GET" and not asked.body:
             shared = self._shared.get(asked.path)
             if shared is not None:
-                return self._show_shared(shared)
+                return self._show_shared(asked, shared)
             request = _REQUEST_PATH.fullmatch(asked.path)
-            return None if request is None else self._show_request(request[1])
+            return None if request is None else self._recognise_request(asked, request[1])
         return None
 
     def close(self) -> None:
@@ -80,34 +92,46 @@ class ShortWay:
         for turnstile in self._shared.values():
             turnstile.close()
 
+    def _caller(self, asked: Asked) -> Caller | None:
+        """Who calls; None for somebody whom the views have to tell why they are not let in."""
+        if self._authenticator is None:
+            return ANYBODY
+        authorization = asked.headers.get(b"authorization")
+        try:
+            caller = self._authenticator.caller_of(
+                None if authorization is None else authorization.decode("latin-1"), may_wait=False
+            )
+        except KeysUnavailable:
+            return None
+        return caller if isinstance(caller, Caller) else None
+
     # -- issuing
 
     def _recognise_issue(self, asked: Asked, coupon_id: int) -> Awaitable[Answered] | None:
         user = _USER_BODY.fullmatch(asked.body)
         if user is None or not _is_plain_json(asked):
             return None
-        user_id = int(user[1])
+        user_id, caller = int(user[1]), self._caller(asked)
         if coupon_id > MAX_SAFE_INTEGER or user_id > MAX_SAFE_INTEGER:
+            return None
+        if caller is None or not caller.may_act_for(user_id):
             return None
         key = asked.headers.get(b"idempotency-key")
         if key is None:
-            return self._issue(IssueAsk(coupon_id, user_id))
+            return self._issue(asked, IssueAsk(coupon_id, user_id))
         text = key.decode("latin-1")
-        return self._issue(IssueAsk(coupon_id, user_id, text)) if VISIBLE_ASCII.fullmatch(text) else None
+        return self._issue(asked, IssueAsk(coupon_id, user_id, text)) if VISIBLE_ASCII.fullmatch(text) else None
 
-    async def _issue(self, ask: IssueAsk) -> Answered:
+    async def _issue(self, asked: Asked, ask: IssueAsk) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.issue(ask, told))
-        if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
-        if isinstance(outcome, EngineError):
-            return self._unavailable(outcome)
-        location = (b"location", f"/api/v1/requests/{outcome.request_id}".encode())
-        return json_answer(202, issue_submitted(outcome), location, _RETRY)
+        if isinstance(outcome, Issued):
+            return json_answer(202, issue_submitted(outcome), _location(outcome.request_id), _RETRY)
+        return self._refused(asked, outcome)
 
     # -- ordering
 
     def _recognise_order(self, asked: Asked) -> Awaitable[Answered] | None:
-        key = asked.headers.get(b"idempotency-key")
+        key, caller = asked.headers.get(b"idempotency-key"), self._caller(asked)
         text = None if key is None else key.decode("latin-1")
         if not _is_plain_json(asked) or (text is not None and not VISIBLE_ASCII.fullmatch(text)):
             return None
@@ -115,43 +139,54 @@ class ShortWay:
             ask = order_asked(OrderBody.model_validate(read_json(asked.body)), text)
         except ValueError:  # JSON's and pydantic's errors both are
             return None
+        if caller is None or not caller.may_act_for(ask.user_id):
+            return None
         lane = only_lane_of(self._engine, ask)
-        return None if lane is None else self._order(lane, ask)
+        return None if lane is None else self._order(asked, lane, ask)
 
-    async def _order(self, lane: int, ask: OrderAsk) -> Answered:
+    async def _order(self, asked: Asked, lane: int, ask: OrderAsk) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.order(lane, ask, told))
-        if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
-        if isinstance(outcome, EngineError):
-            return self._unavailable(outcome)
-        location = (b"location", f"/api/v1/requests/{outcome.request_id}".encode())
-        return json_answer(202, order_submitted(outcome), location, _RETRY)
+        if isinstance(outcome, Submitted):
+            return json_answer(202, order_submitted(outcome), _location(outcome.request_id), _RETRY)
+        return self._refused(asked, outcome)
 
     # -- polling
 
-    async def _show_request(self, request_id: str) -> Answered:
+    def _recognise_request(self, asked: Asked, request_id: str) -> Awaitable[Answered] | None:
+        caller = self._caller(asked)
+        return None if caller is None else self._show_request(asked, request_id, caller)
+
+    async def _show_request(self, asked: Asked, request_id: str, caller: Caller) -> Answered:
         outcome = await self._outcome(lambda told: self._crowd.look(request_id, told))
-        if isinstance(outcome, Refused):
-            return problem_answer(outcome.code.value, outcome.detail)
-        if isinstance(outcome, EngineError):
-            return self._unavailable(outcome)
+        if not isinstance(outcome, RequestState):
+            return self._refused(asked, outcome)
+        if not outcome.is_seen_by(caller.only_sees):
+            return self._refused(asked, Refused(Refusal.REQUEST_NOT_FOUND))
         headers = (_RETRY,) if outcome.status is RequestStatus.PENDING else ()
-        return json_answer(200, request_shown(outcome), *headers)
+        language = asked.language
+        return worded_answer(200, request_shown(outcome, language), language, outcome.error is not None, *headers)
 
     # -- what is the same for all
 
-    def _one_for_all(self, show: Callable[[], Mapping[str, Any]]) -> Turnstile[None, Answered]:
-        """Everybody who waits gets one answer, looked for and rendered once, after the last of them came."""
+    def _one_for_all(
+        self, look: Callable[[], Sequence[Any]], show: Callable[[Any, Language], Mapping[str, Any]]
+    ) -> Turnstile[Language, Answered]:
+        """Who waits gets one answer, looked for once after the last of them came, rendered once a language."""
 
-        def pass_on(asks: Sequence[None]) -> Passed[Answered]:
-            with metrics.timed_call("shared", len(asks)):
-                return Passed([json_answer(200, show())] * len(asks))
+        def pass_on(languages: Sequence[Language]) -> Passed[Answered]:
+            with metrics.timed_call("shared", len(languages)):
+                found = look()
+                answers = {
+                    language: worded_answer(200, show(found, language), language, not found)
+                    for language in set(languages)
+                }
+            return Passed([answers[language] for language in languages])
 
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)
 
-    async def _show_shared(self, turnstile: Turnstile[None, Answered]) -> Answered:
-        outcome = await self._outcome(lambda told: turnstile.put(None, told))
-        return self._unavailable(outcome) if isinstance(outcome, EngineError) else outcome
+    async def _show_shared(self, asked: Asked, turnstile: Turnstile[Language, Answered]) -> Answered:
+        outcome = await self._outcome(lambda told: turnstile.put(asked.language, told))
+        return outcome if isinstance(outcome, Answered) else self._refused(asked, outcome)
 
     # -- the crowd
 
@@ -168,14 +203,22 @@ class ShortWay:
         """Wake the loop once for all who went together. In a turnstile's thread."""
         self._loop.call_soon_threadsafe(_settle, pairs)
 
-    def _unavailable(self, error: EngineError) -> Answered:
-        if isinstance(error, GateUnavailable):
-            self._outage_log.warn("gate", error)
-            return busy_answer()
-        if isinstance(error, LedgerUnavailable):
-            self._outage_log.warn("ledger", error)
-            return problem_answer(TEMPORARY_ERROR)
-        raise error
+    def _refused(self, asked: Asked, outcome: Refused | EngineError) -> Answered:
+        if isinstance(outcome, Refused):
+            self._refusals.count(outcome.code.value, outcome.detail)
+            return problem_answer(outcome.code.value, asked.language, outcome.detail)
+        if isinstance(outcome, GateUnavailable):
+            self._outage_log.warn("gate", outcome)
+            self._refusals.count(BUSY)
+            return problem_answer(BUSY, asked.language)
+        if isinstance(outcome, LedgerUnavailable):
+            self._outage_log.warn("ledger", outcome)
+            return problem_answer(TEMPORARY_ERROR, asked.language)
+        raise outcome
+
+
+def _location(request_id: str) -> Header:
+    return (b"location", f"/api/v1/requests/{request_id}".encode())
 
 
 def _settle(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:

@@ -19,8 +19,6 @@ from web.moments import render_moment
 from web.problems import InvalidRequest
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_SAFE_INTEGER = 2**53 - 1
-"""What every client, JavaScript's included, can tell from its neighbours."""
 INTEGER_LITERAL_CHARACTERS = 20
 
 

@@ -89,6 +89,9 @@ def _environ(scope: Mapping[str, Any], body: bytes) -> dict[str, Any]:
         "wsgi.run_once": False,
     }
     for name, value in scope["headers"]:
+        if b"_" in name:
+            # Here a dash becomes an underscore, so X_Forwarded_For would pass for the header that our proxy wrote.
+            continue
         key = name.decode("latin-1").upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"

@@ -36,6 +36,11 @@ def stop() -> None:
     _stopping.set()
 
 
+def wait_for_stop(seconds: float) -> None:
+    """Wait, but no longer than until the worker is told to stop."""
+    _stopping.wait(seconds)
+
+
 def is_stopping() -> bool:
     """Whether the worker was told to stop."""
     return _stopping.is_set()

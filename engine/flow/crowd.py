@@ -43,11 +43,8 @@ class Crowd:
 
         Raises GateUnavailable, at once, when too many wait.
         """
-        self._issuing(lane_of_coupon(self.engine.gate, ask.coupon_id)).put(ask, told)
-
-    def issue_and_wait(self, ask: IssueAsk) -> Issued | Refused:
-        """As :meth:`issue`, for a thread that waits for the outcome; what became of it is raised if it is an error."""
-        return self._issuing(lane_of_coupon(self.engine.gate, ask.coupon_id)).ask(ask)
+        lane = lane_of_coupon(self.engine.gate, ask.coupon_id)
+        self._turnstile("issue", lane, self._issue, ASKS_PER_CALL).put(ask, told)
 
     def order(self, lane: int, ask: OrderAsk, told: Told[Submitted | Refused]) -> None:
         """Place an order all of whose products live in this lane; ``told`` hears what
@@ -71,9 +68,6 @@ class Crowd:
         with self._making:
             for turnstile in self._turnstiles.values():
                 turnstile.close()
-
-    def _issuing(self, lane: int) -> Turnstile[IssueAsk, Issued | Refused]:
-        return self._turnstile("issue", lane, self._issue, ASKS_PER_CALL)
 
     def _turnstile(
         self, name: str, lane: int, pass_on: Callable[[int, Sequence[Any]], Passed[Any]], at_once: int

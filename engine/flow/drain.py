@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.gate import outbox
 from engine.gate.outbox import Entry
 from engine.ledger import coupons as ledger_coupons
@@ -138,7 +139,9 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
     started = time.monotonic()
     entries = outbox.read_head(engine.gate, report.lane, BATCH_LIMIT)
     if entries:
+        reach("drain.after_reading_head")
         _record(engine, report, entries)
+        reach("drain.before_removal")
         outbox.remove(engine.gate, report.lane, entries)
         report.batches += 1
         metrics.DRAIN_BATCH_ENTRIES.observe(len(entries))
@@ -182,6 +185,7 @@ def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], rec
     metrics.DRAIN_ENTRIES.labels("forgotten").inc(forgotten)
     metrics.SETTLED_ORDERS.labels("COMPLETED").inc(len(recorded.settlement.sold))
     metrics.SETTLED_ORDERS.labels("FAILED").inc(len(recorded.settlement.unsold))
+    reach("drain.after_commit")
     end_holds(engine, recorded.settlement)
     if recorded.settlement.sold:
         engine.bell.ring_for_followups()
@@ -209,6 +213,7 @@ def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -
     settlement = settle_orders(connection, orders) if orders else Settlement()
     if standing:
         progress.advance(connection, lane, standing[-1].number)
+    reach("drain.before_commit")
     return _Recorded(len(standing), settlement)
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.context import Engine
 from engine.errors import BrokenContract, EngineError, GateUnavailable
+from engine.fault_points import reach
 from engine.flow.data_platform import DataPlatform
 from engine.flow.returns import return_stock
 from engine.ledger import followups as ledger_followups
@@ -197,6 +198,7 @@ class _Run:
             if rows:
                 LEDGER_EFFECTS[kind](connection, [row.order_id for row in rows])
                 ledger_followups.finish(connection, rows)
+                reach("followups.before_commit")
 
         try:
             self._engine.ledger.run(work)
@@ -226,10 +228,13 @@ class _Run:
         rows, epochs = engine.ledger.run(claim)
         if not rows:
             return False
+        reach("followups.claimed")
         # Taken that often and never brought back: whatever it is that ends the worker must not do so for ever.
         lost = [row for row in rows if row.attempts > MOST_ATTEMPTS]
         taken = do([row for row in rows if row.attempts <= MOST_ATTEMPTS], epochs)
         taken.failures += [_failure(row, row.attempts, "no attempt ever came to an end") for row in lost]
+
+        reach("followups.unmarked")
 
         def mark(connection: Connection) -> None:
             ledger_followups.finish(connection, taken.done)

@@ -2,10 +2,12 @@
 
 A web process may die between two lanes, a drain between its commit and its word to the gate. Every hold therefore has
 a deadline. Past it, no order is accepted on the hold any more: the gate refuses it in the lane where the order would be
-submitted, and the sweeper sets the hold aside before it asks. Then the ledger alone says what became of it: the sweeper
-inserts the order as EXPIRED, the drain inserts it as an order, the unique nonce lets exactly one of them win, and only
-then does Redis change. Whatever the sweeper writes carries the lane's built epoch: if it sleeps through a rebuild,
-which drops all holds, neither store listens to it.
+submitted, and the sweeper sets the hold aside before it asks. Then the ledger alone says what became of it. If an order
+was submitted with it, the sweeper inserts that as EXPIRED, the drain inserts it as an order, the unique nonce lets
+exactly one of them win, and only then does Redis change. If none was, none can come any more, and nothing is inserted:
+whoever repeats the request under its idempotency key takes the units anew, and their order has to find its nonce free.
+Whatever the sweeper writes carries the lane's built epoch and the hold's deadline: if it sleeps through a rebuild,
+which drops all holds, or until the hold was taken anew, neither store listens to it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import logging
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import outbox, stock
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
@@ -35,18 +38,24 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     if not overdue:
         return 0
     built_epoch = overdue[0].built_epoch
+    reach("sweep.before_expiry")
     with engine.ledger.transaction() as connection:
-        ended = ledger_orders.expire(connection, lane, built_epoch, sorted({hold.nonce for hold in overdue}))
+        ended = ledger_orders.end_overdue(
+            connection,
+            lane,
+            built_epoch,
+            submitted=sorted({hold.nonce for hold in overdue if hold.request_id}),
+            unsubmitted=sorted({hold.nonce for hold in overdue if not hold.request_id}),
+        )
+    reach("sweep.after_expiry")
     for hold in overdue:
         end = ended.get(hold.nonce)
         if end is None:
             continue  # the lane was rebuilt since, and the hold with it
-        # In lanes before an order's last one a hold does not know the request id; the nonce has to do there.
-        own = not hold.request_id or end.request_id == hold.request_id
-        if not hold.product_ids or (end.status in ("COMPLETED", "CANCELLED") and own):
+        if not hold.product_ids or end.has_sold(lane, built_epoch, hold.request_id):
             stock.settle(engine.gate, lane, built_epoch, [hold.nonce])
         else:
-            stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids)
+            stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids, deadline_ms=hold.deadline_ms)
         metrics.HOLDS_ENDED.labels(end.status).inc()
         with about(lane=lane, request_id=end.request_id or hold.request_id):
             logger.warning("an overdue hold in lane %d ended as its order: %s", lane, end.status)

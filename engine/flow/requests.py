@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from engine.context import Engine
 from engine.errors import EngineError, GateUnavailable
 from engine.gate import outbox
-from engine.gate.outbox import Whereabouts
+from engine.gate.outbox import Whereabouts, owner_in
 from engine.gate.request_ids import RequestId, parse_request_id
 from engine.ledger.coupons import issuance_results
 from engine.ledger.orders import order_body, order_ends
-from engine.ledger.progress import quarantined_among
+from engine.ledger.progress import progress_of_lane, quarantined_among
 from engine.outcomes import Refusal, Refused, RequestKind, RequestState, RequestStatus
 from engine.telemetry import metrics
 
@@ -25,12 +25,34 @@ _NOT_FOUND = Refused(Refusal.REQUEST_NOT_FOUND)
 StateOutcome = RequestState | Refused | EngineError
 
 
-def request_state(engine: Engine, request_id: str) -> RequestState | Refused:
+def request_state(engine: Engine, request_id: str, asked_by: int | None = None) -> RequestState | Refused:
     """The state of a request: PENDING while it waits for its commit, then what the ledger says.
 
-    Polling a pending request touches no Postgres. Raises GateUnavailable or LedgerUnavailable when the answer is not
-    to be had now.
+    If ``asked_by`` names a user, somebody else's request is as one that does not exist. Polling a pending request
+    touches no Postgres. Raises GateUnavailable or LedgerUnavailable when the answer is not to be had now.
     """
+    state = _state(engine, request_id)
+    if isinstance(state, Refused) or state.is_seen_by(asked_by):
+        return state
+    return _NOT_FOUND
+
+
+def wait_for_request(
+    engine: Engine, request_id: str, timeout_seconds: float, asked_by: int | None = None
+) -> RequestState | Refused:
+    """As :func:`request_state`, but looks again until the state is final or the time is over."""
+    deadline = time.monotonic() + timeout_seconds
+    pause = FIRST_LOOK_SECONDS
+    while True:
+        state = request_state(engine, request_id, asked_by)
+        remaining = deadline - time.monotonic()
+        if isinstance(state, Refused) or state.status is not RequestStatus.PENDING or remaining <= 0:
+            return state
+        time.sleep(min(pause, remaining))
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _state(engine: Engine, request_id: str) -> RequestState | Refused:
     request = parse_request_id(request_id, engine.gate.request_key())
     if request is None:
         return _NOT_FOUND
@@ -50,22 +72,9 @@ def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> 
     return [
         RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
         if where.waits
-        else recorded.get(str(request)) or _unrecorded_state(request, where)
+        else recorded.get(str(request)) or _unrecorded_state(engine, request, where)
         for request, where in zip(requests, found, strict=True)
     ]
-
-
-def wait_for_request(engine: Engine, request_id: str, timeout_seconds: float) -> RequestState | Refused:
-    """As :func:`request_state`, but looks again until the state is final or the time is over."""
-    deadline = time.monotonic() + timeout_seconds
-    pause = FIRST_LOOK_SECONDS
-    while True:
-        state = request_state(engine, request_id)
-        remaining = deadline - time.monotonic()
-        if isinstance(state, Refused) or state.status is not RequestStatus.PENDING or remaining <= 0:
-            return state
-        time.sleep(min(pause, remaining))
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
@@ -75,14 +84,26 @@ def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) 
     return outbox.find(engine.gate, lane, requests)
 
 
-def _unrecorded_state(request: RequestId, where: Whereabouts) -> StateOutcome:
+def _unrecorded_state(engine: Engine, request: RequestId, where: Whereabouts) -> StateOutcome:
     """What to say of a request that is in neither place."""
     if where.epoch is None:
         return GateUnavailable(f"lane {request.lane} is not ready; whether it holds the request is not known yet")
     if request.epoch < where.epoch:
         # The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came.
         return RequestState(str(request), request.kind, RequestStatus.FAILED, error=_LOST)
+    if _is_replaced(engine, request.lane, where.epoch):
+        return GateUnavailable(f"another server has lane {request.lane} now than the one that answered")
     return _NOT_FOUND
+
+
+def _is_replaced(engine: Engine, lane: int, epoch: int) -> bool:
+    """Whether the lane goes on under a newer epoch, on another server than the one that says this, which was replaced
+    and has not heard of it."""
+    if lane >= engine.gate.lanes:
+        return False
+    with engine.ledger.read() as connection:
+        recorded = progress_of_lane(connection, lane)
+    return recorded is not None and recorded.epoch > epoch
 
 
 def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str, RequestState]:
@@ -102,9 +123,9 @@ def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str,
             elif end is not None and end.failure is not None:
                 states[request_id] = _failed(request_id, RequestKind.ORDER, Refused(end.failure), end.user_id)
         unknown = {str(request): request.kind for request in requests if str(request) not in states}
-        quarantined = quarantined_among(connection, list(unknown)) if unknown else set()
-    for request_id in quarantined:
-        states[request_id] = _failed(request_id, unknown[request_id], _LOST, None)
+        quarantined = quarantined_among(connection, list(unknown)) if unknown else {}
+    for request_id, fields in quarantined.items():
+        states[request_id] = _failed(request_id, unknown[request_id], _LOST, owner_in(fields))
     return states
 
 

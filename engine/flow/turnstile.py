@@ -75,12 +75,6 @@ class Turnstile(Generic[Ask, Answer]):
             elif len(self._waiting) == 1:
                 self._came.notify()
 
-    def ask(self, ask: Ask) -> Answer:
-        """The answer, for a thread that waits for it. Raises the EngineError that became of the ask."""
-        place = _Place[Answer]()
-        self.put(ask, place.told)
-        return place.wait()
-
     def close(self) -> None:
         """Take nobody more; who waits is still passed on."""
         with self._came:
@@ -125,24 +119,3 @@ def tell_each(pairs: Sequence[tuple[Told[Answer], Answer | EngineError]]) -> Non
     """What a turnstile does unless it is told otherwise: tell one after the other."""
     for told, outcome in pairs:
         told(outcome)
-
-
-class _Place(Generic[Answer]):
-    """Where one thread waits. A bare lock: an Event or a Future costs several times as much."""
-
-    __slots__ = ("_outcome", "_turn")
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._turn.acquire()
-        self._outcome: Answer | EngineError
-
-    def told(self, outcome: Answer | EngineError) -> None:
-        self._outcome = outcome
-        self._turn.release()
-
-    def wait(self) -> Answer:
-        self._turn.acquire()
-        if isinstance(self._outcome, EngineError):
-            raise self._outcome
-        return self._outcome

@@ -24,10 +24,13 @@ _UNAVAILABLE = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.ClusterDownError,
+    redis.exceptions.RedisClusterException,
     redis.exceptions.OutOfMemoryError,
     OSError,
 )
 _UNAVAILABLE_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED")
+_OF_A_PIPELINE = " caused error: "
+"""redis-py puts the command before the reply when a command of a pipeline fails."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,12 @@ class Gate:
 
     def inspect(self, lane: int) -> LaneState:
         """Ask Redis how the lane stands."""
-        reply = self.run("inspect_lane", [keys.lane(lane), keys.outbox(lane)], [])
-        return LaneState(
-            lane=lane,
-            open=reply[0] == "1",
-            epoch=_number(reply[1]),
-            approved_replid=reply[2],
-            last_number=_number(reply[3]),
-            lanes=_number(reply[4]),
-            request_key=reply[5],
-            replid=reply[6],
-            backlog=int(reply[7]),
-            head_age_ms=_number(reply[8]),
-            built_epoch=_number(reply[9]),
-        )
+        return _lane_state(lane, self.run("inspect_lane", [keys.lane(lane), keys.outbox(lane)], []))
+
+    def inspect_all(self) -> list[LaneState]:
+        """How every lane stands, in one round trip; on a cluster, in one each. Raises GateUnavailable for all."""
+        calls: list[Call] = [([keys.lane(lane), keys.outbox(lane)], []) for lane in range(self.lanes)]
+        return [_lane_state(lane, reply) for lane, reply in enumerate(self.run_each("inspect_lane", calls))]
 
     def known_lane(self, lane: int) -> LaneState:
         """What this process last learned of a lane's epoch and request key; asks Redis the first time.
@@ -183,11 +178,27 @@ def unavailability_translated() -> Iterator[None]:
     except _UNAVAILABLE as error:
         raise GateUnavailable(f"{type(error).__name__}: {error}") from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(_UNAVAILABLE_REPLIES):
+        if str(error).rpartition(_OF_A_PIPELINE)[2].startswith(_UNAVAILABLE_REPLIES):
             raise GateUnavailable(str(error)) from error
         raise BrokenContract(f"Redis refused a command: {error}") from error
     except redis.exceptions.RedisError as error:
         raise GateUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _lane_state(lane: int, reply: Sequence[str]) -> LaneState:
+    return LaneState(
+        lane=lane,
+        open=reply[0] == "1",
+        epoch=_number(reply[1]),
+        approved_replid=reply[2],
+        last_number=_number(reply[3]),
+        lanes=_number(reply[4]),
+        request_key=reply[5],
+        replid=reply[6],
+        backlog=int(reply[7]),
+        head_age_ms=_number(reply[8]),
+        built_epoch=_number(reply[9]),
+    )
 
 
 def _number(text: str) -> int | None:

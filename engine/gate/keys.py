@@ -16,10 +16,13 @@ key                               type    written by                   expiry
 ``sc:{n}:holds``                  zset    reserve_stock                an entry leaves with its hold
 ``sc:{n}:returned:<nonce>``       string  return_stock, rebuild        ``RETURN_MARKER_SECONDS``
 ``sc:{n}:idempotency:<digest>``   string  orders                       ``KEEP_SECONDS``
+``sc:{n}:turns:<who>``            string  take_turn                    with what it says, within ``PERIOD_SECONDS``
 ``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
 ``sc:heartbeat:<name>``           string  scheduler                    ``HEARTBEAT_SECONDS``
+``sc:processes``                  zset    every process                an entry leaves after ``FORGOTTEN_SECONDS``
+``sc:refusals``                   hash    web                          never; only people read it
 ``sc:popular``                    zset    scheduler, web               ``RANKING_SECONDS``, ``EMPTY_SECONDS``
 ``sc:{sc:popular}:next:<token>``  zset    scheduler, web               becomes ``sc:popular`` at once
 ================================  ======  ===========================  ================================================
@@ -97,6 +100,11 @@ def idempotency(number: int, digest: str) -> str:
     return f"{PREFIX}:{{{number}}}:idempotency:{digest}"
 
 
+def turns(number: int, who: str) -> str:
+    """String: when the last call of ``user:<id>`` or ``address:<address>`` was due at an even pace, in microseconds."""
+    return f"{PREFIX}:{{{number}}}:turns:{who}"
+
+
 def product_list() -> str:
     """String: the product list as JSON, with the generation it belongs to. No decision reads it: it needs no lane."""
     return f"{PREFIX}:{{products}}:list"
@@ -115,6 +123,16 @@ def filling(name: str) -> str:
 def heartbeat(name: str) -> str:
     """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
     return f"{PREFIX}:heartbeat:{name}"
+
+
+def processes() -> str:
+    """Sorted set: ``<kind> <host>:<pid>`` of every process that was heard, by when that was (Unix seconds)."""
+    return f"{PREFIX}:processes"
+
+
+def refusals() -> str:
+    """Hash: how often something was refused, by ``<code>`` or ``<code>:<reason>``. No decision reads it."""
+    return f"{PREFIX}:refusals"
 
 
 def popular() -> str:

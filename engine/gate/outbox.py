@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from redis.exceptions import LockNotOwnedError, RedisError
+from redis.exceptions import LockNotOwnedError, RedisClusterException, RedisError
 from redis.lock import Lock
 
 from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, unavailability_translated
+from engine.gate.lock import OneServerLock
 from engine.gate.request_ids import RequestId
 
 LEASE_SECONDS = 3
@@ -75,11 +76,17 @@ def find(gate: Gate, lane: int, requests: Sequence[RequestId]) -> list[Whereabou
         if answer[0] == "absent":
             found.append(Whereabouts(False, epoch))
         elif answer[1] == str(request):
-            found.append(Whereabouts(True, epoch, int(answer[2]) if answer[2].isdecimal() else None))
+            found.append(Whereabouts(True, epoch, owner_in({"user_id": answer[2]})))
         else:
             # Somebody put another request's number into an id of ours: there is no such request.
             found.append(Whereabouts(False, request.epoch))
     return found
+
+
+def owner_in(fields: Mapping[str, str]) -> int | None:
+    """Whose request the fields of an entry tell of; None when they do not say, as of one that came in damaged."""
+    text = fields.get("user_id", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def arm_bell(gate: Gate, lane: int) -> None:
@@ -99,7 +106,9 @@ class Lease:
     """Keeps drains of one lane from doing the same work twice. Correctness does not depend on it."""
 
     def __init__(self, gate: Gate, lane: int) -> None:
-        self._lock: Lock = gate.client.lock(keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
+        self._lock: Lock = gate.client.lock(
+            keys.lease(lane), timeout=LEASE_SECONDS, blocking=False, thread_local=False, lock_class=OneServerLock
+        )
 
     def take(self) -> bool:
         """Take the lease, or keep it for another while; False when another drain has it."""
@@ -115,7 +124,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it up. Never raises: a lease that is not ours any more, or cannot be given up now, expires by itself."""
-        with suppress(RedisError, OSError):
+        with suppress(RedisError, RedisClusterException, OSError):
             self._lock.release()
 
 

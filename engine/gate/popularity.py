@@ -36,7 +36,7 @@ def cached_ranking(gate: Gate) -> list[PopularProduct] | None:
         rows: Any = gate.client.zrange(keys.popular(), 0, -1, withscores=True)
     if not rows:
         return None
-    return [_parse(member, score) for member, score in rows if member != EMPTY_MARKER]
+    return [parse_ranked(member, score) for member, score in rows if member != EMPTY_MARKER]
 
 
 def cache_ranking(gate: Gate, ranking: Sequence[PopularProduct], *, replace: bool) -> None:
@@ -63,6 +63,7 @@ def _member(product: PopularProduct) -> str:
     return f"{product.product_id:0{ID_DIGITS}d} {product.name}"
 
 
-def _parse(member: str, score: float) -> PopularProduct:
+def parse_ranked(member: str, score: float) -> PopularProduct:
+    """A member of the ranking and its score as the product they stand for."""
     product_id, _, name = member.partition(" ")
     return PopularProduct(int(product_id), name, -int(score))

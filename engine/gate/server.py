@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from redis.cluster import RedisCluster
+
+from engine.errors import InvalidSettings
 from engine.gate.gate import Gate, unavailability_translated
 
 CVE = "CVE-2025-49844"
+NO_EVICTION = "noeviction"
 _FIXED_IN_REDIS = ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 2, 2))
 _FIXED_IN_VALKEY = ((7, 2, 11), (8, 0, 6), (8, 1, 4), (9, 0, 0))
 
@@ -17,6 +21,28 @@ def security_warning(gate: Gate) -> str | None:
     with unavailability_translated():
         info: Any = gate.client.info("server")
     return warning_for(info)
+
+
+def refuse_eviction(gate: Gate) -> None:
+    """Raises InvalidSettings when a server would drop keys to save memory, and GateUnavailable.
+
+    What it drops first is what has an expiry: the marker that an order's units are back on sale, the answer under an
+    idempotency key. Without them units come back twice and an order is placed twice, and no counter would tell. The
+    policy is asked of INFO because CONFIG is often forbidden; replicas are asked, too, because they may take over.
+    """
+    client = gate.client
+    with unavailability_translated():
+        if isinstance(client, RedisCluster):
+            infos: list[Any] = [client.info("memory", target_nodes=node) for node in client.get_nodes()]
+        else:
+            infos = [client.info("memory")]
+    policies = sorted({str(info.get("maxmemory_policy", NO_EVICTION)) for info in infos} - {NO_EVICTION})
+    if policies:
+        problem = (
+            f"REDIS_URL: the server has maxmemory-policy {' and '.join(policies)}: out of memory it would forget what "
+            f"is sold. Set maxmemory-policy {NO_EVICTION}; it refuses writes then, and the shop says BUSY"
+        )
+        raise InvalidSettings([problem])
 
 
 def warning_for(info: Mapping[str, Any]) -> str | None:

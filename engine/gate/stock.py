@@ -81,6 +81,7 @@ class Hold:
     nonce: str
     request_id: str
     order_lane: int
+    deadline_ms: str
     product_ids: tuple[int, ...]
 
 
@@ -175,15 +176,20 @@ def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> No
         gate.run("settle_holds", [keys.lane(lane), keys.holds(lane), *hold_keys], [built_epoch, *part])
 
 
-def release(gate: Gate, lane: int, built_epoch: int, nonce: str, product_ids: Sequence[int]) -> bool:
-    """Give a hold's units back, unless the lane was rebuilt meanwhile; whether it still held any. Safe to repeat."""
+def release(
+    gate: Gate, lane: int, built_epoch: int, nonce: str, product_ids: Sequence[int], *, deadline_ms: str = ""
+) -> bool:
+    """Give a hold's units back, unless the lane was rebuilt meanwhile; whether it still held any. Safe to repeat.
+
+    ``deadline_ms`` names the hold that is meant: not one that a repetition of the request has taken since.
+    """
     if not product_ids:
         return False
     sku_keys = [keys.sku(lane, product_id) for product_id in product_ids]
     reply = gate.run(
         "release_stock",
         [keys.lane(lane), keys.holds(lane), keys.hold(lane, nonce), *sku_keys],
-        [built_epoch, nonce, *product_ids],
+        [built_epoch, nonce, deadline_ms, *product_ids],
     )
     return bool(reply[0] == "released")
 
@@ -218,8 +224,10 @@ def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
         [GRACE_SECONDS * 1000, *nonces],
     )
     return [
-        Hold(lane, int(built_epoch or 0), nonce, request_id, int(order_lane or lane), _product_ids(lines))
-        for nonce, request_id, lines, order_lane in zip(*(words[part::4] for part in range(4)), strict=True)
+        Hold(lane, int(built_epoch or 0), nonce, request_id, int(order_lane or lane), deadline_ms, _product_ids(lines))
+        for nonce, request_id, lines, order_lane, deadline_ms in zip(
+            *(words[part::5] for part in range(5)), strict=True
+        )
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, text, update
 
-from engine.ledger.progress import is_in_epoch
+from engine.ledger import progress
 from engine.ledger.session import Ledger
 from engine.ledger.tables import coupons, user_coupons
 
@@ -172,16 +172,8 @@ def unpublished_coupons(connection: Connection) -> list[Coupon]:
 
 
 def mark_published(connection: Connection, coupon_id: int, version: int, *, lane: int, epoch: int) -> None:
-    """Remember that the gate knows this version, if the lane is still in the epoch in which it took it over.
-
-    A server that came back since may not know it any more: then it is published again.
-    """
-    if is_in_epoch(connection, lane, epoch):
-        connection.execute(
-            update(coupons)
-            .where(coupons.c.id == coupon_id, coupons.c.published_version < version)
-            .values(published_version=version)
-        )
+    """As :func:`engine.ledger.progress.mark_published`."""
+    progress.mark_published(connection, coupons, coupon_id, version, lane=lane, epoch=epoch)
 
 
 def winners_of(connection: Connection, coupon_id: int, at_a_time: int) -> Iterator[str]:

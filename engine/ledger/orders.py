@@ -84,7 +84,7 @@ class Order:
 
 @dataclass(frozen=True)
 class OrderEnd:
-    """How a submitted order ended: an order, or the refusal."""
+    """How a submitted order ended: an order, or the refusal. ``user_id`` is None for a hold that expired."""
 
     order: Order | None = None
     failure: Refusal | None = None
@@ -114,13 +114,29 @@ def order_body(order: Order) -> dict[str, Any]:
 
 
 class Ending(NamedTuple):
-    """How the row of a nonce stands; ``request_id`` is None for an expired hold."""
+    """How the row of a nonce stands; ``request_id`` is None for an expired hold. ``held`` is as in the table."""
 
     status: str
     request_id: str | None
+    held: str | None = None
+
+    def has_sold(self, lane: int, built_epoch: int, request_id: str) -> bool:
+        """Whether the units of a hold under this nonce, in this lane since its last rebuild, are the order's.
+
+        When Redis forgot an order that is in the ledger, a repetition of its request takes units again, and only the
+        rebuild in between tells the two apart: in lanes before an order's last one a hold knows no request id ('').
+        """
+        if self.status not in _SHOWN or request_id not in ("", self.request_id):
+            return False
+        return self.held is None or holds_as_text([(lane, built_epoch)]) in self.held.split(",")
 
 
 _SHOWN = ("COMPLETED", "CANCELLED")
+
+
+def holds_as_text(held: Sequence[tuple[int, int]]) -> str:
+    """(lane, built epoch) of holds in the form of the table's column."""
+    return ",".join(f"{lane}:{built_epoch}" for lane, built_epoch in held)
 
 
 def order_by_id(connection: Connection, order_id: int, *, for_update: bool = False) -> Order | None:
@@ -172,8 +188,13 @@ def nonces_with_stock_to_return(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence[str]) -> dict[str, Ending]:
-    """Close the books on holds without an order: EXPIRED, unless the drain was first. How they stand then, by nonce.
+def end_overdue(
+    connection: Connection, lane: int, built_epoch: int, *, submitted: Sequence[str], unsubmitted: Sequence[str] = ()
+) -> dict[str, Ending]:
+    """Close the books on overdue holds: how the order of each nonce stands then.
+
+    One that was ``submitted`` is recorded as EXPIRED unless the drain was first. With the others no order was submitted
+    where they are; if one was elsewhere, it has its row by now, and without a row they have expired for nothing.
 
     Empty when the lane was rebuilt since ``built_epoch``: the holds are gone, and an order may have been accepted anew
     under the nonce of one of them.
@@ -186,10 +207,18 @@ def expire(connection: Connection, lane: int, built_epoch: int, nonces: Sequence
             SELECT nonce, 'EXPIRED', :failure FROM unnest(CAST(:nonces AS text[])) AS overdue (nonce) ORDER BY nonce
             ON CONFLICT (nonce) DO NOTHING
         """),
-        {"nonces": list(nonces), "failure": Refusal.TEMPORARY_ERROR},
+        {"nonces": list(submitted), "failure": Refusal.TEMPORARY_ERROR},
     )
-    query = select(orders.c.nonce, orders.c.status, orders.c.request_id).where(orders.c.nonce.in_(nonces))
-    return {row.nonce: Ending(row.status, row.request_id) for row in connection.execute(query)}
+    return dict.fromkeys(unsubmitted, Ending("EXPIRED", None)) | endings(connection, [*submitted, *unsubmitted])
+
+
+def endings(connection: Connection, nonces: Sequence[str]) -> dict[str, Ending]:
+    """How the requests with these nonces ended, those that did."""
+    if not nonces:
+        return {}
+    query = select(orders.c.nonce, orders.c.status, orders.c.request_id, orders.c.held)
+    found = connection.execute(query.where(orders.c.nonce.in_(nonces)))
+    return {row.nonce: Ending(row.status, row.request_id, row.held) for row in found}
 
 
 def _with_items(connection: Connection, rows: Sequence[RowMapping]) -> list[Order]:

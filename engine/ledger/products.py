@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from engine.ledger.progress import is_in_epoch
+from engine.ledger import progress
 from engine.ledger.shop_tables import products
 
 
@@ -77,16 +77,8 @@ def unpublished_products(connection: Connection) -> list[Product]:
 
 
 def mark_product_published(connection: Connection, product_id: int, version: int, *, lane: int, epoch: int) -> None:
-    """Remember that the gate knows this version, if the lane is still in the epoch in which it took it over.
-
-    A server that came back since may not know it any more: then it is published again.
-    """
-    if is_in_epoch(connection, lane, epoch):
-        connection.execute(
-            update(products)
-            .where(products.c.id == product_id, products.c.published_version < version)
-            .values(published_version=version)
-        )
+    """As :func:`engine.ledger.progress.mark_published`."""
+    progress.mark_published(connection, products, product_id, version, lane=lane, epoch=epoch)
 
 
 def _product(row: Mapping[Any, Any]) -> Product:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, Table, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.ledger.tables import engine_settings, lane_epochs, lane_progress, quarantined_outcomes
@@ -43,11 +43,6 @@ class Fence:
         return not any(
             later.epoch > epoch and (later.rebuilt or later.begins_after < number) for later in self.beginnings
         )
-
-
-def progress_of_lanes(connection: Connection) -> dict[int, Progress]:
-    """Every lane that was ever opened."""
-    return {row.lane: Progress(row.epoch, row.last_number) for row in connection.execute(select(lane_progress))}
 
 
 def progress_of_lane(connection: Connection, lane: int) -> Progress | None:
@@ -106,11 +101,21 @@ def fence(connection: Connection, lane: int, oldest_epoch: int) -> Fence:
     return Fence(tuple(Beginning(*row) for row in connection.execute(later)))
 
 
-def is_in_epoch(connection: Connection, lane: int, epoch: int) -> bool:
-    """Whether this is the lane's epoch, and will be until the caller's transaction ends."""
+def mark_published(connection: Connection, table: Table, row_id: int, version: int, *, lane: int, epoch: int) -> None:
+    """Remember that the gate knows this version of a coupon or product, if the lane is still in the epoch in which it
+    took it over.
+
+    A server that came back since may not know it any more: then it is published again.
+    """
     query = select(lane_progress.c.epoch).where(lane_progress.c.lane == lane)
+    # Locked, so that no other epoch begins before the caller's transaction ends.
     newest = connection.execute(query.with_for_update(read=True, key_share=True)).scalar_one_or_none()
-    return newest == epoch
+    if newest == epoch:
+        connection.execute(
+            update(table)
+            .where(table.c.id == row_id, table.c.published_version < version)
+            .values(published_version=version)
+        )
 
 
 def built_epochs(connection: Connection) -> dict[int, int]:
@@ -143,10 +148,11 @@ def quarantine(connection: Connection, lane: int, entry: Mapping[str, object]) -
     )
 
 
-def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> set[str]:
-    """Those of these requests that the ledger refused to record."""
-    query = select(quarantined_outcomes.c.request_id).where(quarantined_outcomes.c.request_id.in_(request_ids))
-    return set(connection.execute(query).scalars())
+def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """What the entries of those of these requests said that the ledger refused to record."""
+    query = select(quarantined_outcomes.c.request_id, quarantined_outcomes.c.fields)
+    rows = connection.execute(query.where(quarantined_outcomes.c.request_id.in_(request_ids)))
+    return {row.request_id: row.fields for row in rows}
 
 
 def quarantined_count(connection: Connection) -> int:

@@ -18,6 +18,14 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 ATTEMPTS = 5
 CONNECT_TIMEOUT_SECONDS = 2
+SILENT_NETWORK = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A network that drops every packet, as one does that forgot the connection, is noticed after about eleven seconds. By
+the kernel's own defaults a question waits a quarter of an hour, an answer under way for two hours."""
 POOL_WAIT_SECONDS = 1.0
 
 
@@ -35,6 +43,7 @@ class Ledger:
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "seonchak",
+                **SILENT_NETWORK,
                 "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
                 f"-c idle_in_transaction_session_timeout={2 * milliseconds} -c timezone=UTC",
             },

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
-from engine.ledger.orders import Decided
+from engine.ledger.orders import Decided, holds_as_text
 from engine.ledger.session import RepeatTransaction
 
 INSERT_ORDERS = text("""
     INSERT INTO orders (nonce, request_id, user_id, status, failure, total_amount, discount_amount, paid_amount,
-                        user_coupon_id, ordered_at)
+                        user_coupon_id, ordered_at, held)
     SELECT nonce, request_id, user_id, CASE WHEN failure IS NULL THEN 'COMPLETED' ELSE 'FAILED' END, failure,
            total_amount, discount_amount, total_amount - discount_amount, user_coupon_id,
-           to_timestamp(decided_at_ms / 1000.0)
+           to_timestamp(decided_at_ms / 1000.0), held
     FROM unnest(CAST(:nonces AS text[]), CAST(:request_ids AS text[]), CAST(:user_ids AS bigint[]),
                 CAST(:failures AS text[]), CAST(:total_amounts AS bigint[]), CAST(:discount_amounts AS bigint[]),
-                CAST(:user_coupon_ids AS bigint[]), CAST(:decided_at_ms AS bigint[]))
+                CAST(:user_coupon_ids AS bigint[]), CAST(:decided_at_ms AS bigint[]), CAST(:helds AS text[]))
          WITH ORDINALITY AS decided (nonce, request_id, user_id, failure, total_amount, discount_amount,
-                                     user_coupon_id, decided_at_ms, place)
+                                     user_coupon_id, decided_at_ms, held, place)
     ORDER BY place
     ON CONFLICT (nonce) DO NOTHING
     RETURNING id, nonce
@@ -104,6 +104,7 @@ def _insert_orders(connection: Connection, decided: Sequence[Decided]) -> dict[s
             "discount_amounts": [each.discount_amount for each in decided],
             "user_coupon_ids": [each.user_coupon_id for each in decided],
             "decided_at_ms": [each.order.decided_at_ms for each in decided],
+            "helds": [holds_as_text(each.order.held) for each in decided],
         },
     )
     ids = {row.nonce: row.id for row in rows}

@@ -66,6 +66,7 @@ orders = Table(
     _reference("user_coupon_id", "user_coupons.id", nullable=True),
     moment_column("ordered_at", default_now=True),
     moment_column("cancelled_at", nullable=True),
+    Column("held", Text),
     UniqueConstraint("nonce"),
     UniqueConstraint("request_id"),
     CheckConstraint("status IN ('COMPLETED', 'FAILED', 'EXPIRED', 'CANCELLED')", name="status_known"),
@@ -86,7 +87,8 @@ orders = Table(
     ),
 )
 """One row per request that ended. ``nonce`` is the caller's part of the request id: the sweeper that expires a hold and
-the drain that settles its order meet at it, and exactly one of them wins."""
+the drain that settles its order meet at it, and exactly one of them wins. ``held`` are the holds that the order was
+made from, ``<lane>:<built epoch>,…``; without a value in orders older than this column, and in expired holds."""
 
 order_items = Table(
     "order_items",
@@ -139,6 +141,7 @@ order_followups = Table(
     ),
     CheckConstraint("status IN ('PENDING', 'DONE', 'PARKED')", name="status_known"),
     Index("ix_order_followups_due", "kind", "id", postgresql_where="status = 'PENDING'"),
+    Index("ix_order_followups_parked", "kind", "id", postgresql_where="status = 'PARKED'"),
 )
 """What is still to be done because of an order, written in the order's own transaction."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from engine.context import Engine
-from engine.errors import EngineError
+from engine.fault_points import reach
 from engine.ledger import accounts as ledger_accounts
 from engine.ledger.accounts import Account, BalanceTransaction
 from engine.ledger.idempotency import Answer, Claim, administration_claim, answer_once
@@ -33,7 +33,9 @@ def charge_balance(engine: Engine, user_id: int, amount: int, idempotency_key: s
     def work(connection: Connection) -> Answer:
         return answer_once(connection, claim, lambda: _charge(connection, user_id, amount))
 
-    return engine.ledger.run(work)
+    answer = engine.ledger.run(work)
+    reach("charge.committed")
+    return answer
 
 
 def balance_of(engine: Engine, user_id: int) -> Account | Refused:
@@ -52,12 +54,8 @@ def transactions_of(
         return ledger_accounts.transactions_of(connection, user_id, before_id, limit)
 
 
-class UserIdTaken(EngineError):
-    """There is an account with this id; nothing was opened."""
-
-
 def open_account(engine: Engine, user_id: int | None, name: str | None, idempotency_key: str | None) -> Answer:
-    """A new account: ``{userId, name, balance}``. Raises UserIdTaken, LedgerUnavailable."""
+    """A new account: ``{userId, name, balance}``; refused when there is one with this id. Raises LedgerUnavailable."""
     claim = administration_claim("open_account", idempotency_key, {"userId": user_id, "name": name})
 
     def work(connection: Connection) -> Answer:
@@ -69,7 +67,7 @@ def open_account(engine: Engine, user_id: int | None, name: str | None, idempote
 def _open(connection: Connection, user_id: int | None, name: str | None) -> Answer:
     account = ledger_accounts.open_account(connection, user_id, name)
     if account is None:
-        raise UserIdTaken(f"user {user_id} exists")
+        return Refused(Refusal.USER_EXISTS)
     return {"userId": account.user_id, "name": account.name, "balance": account.balance}
 
 

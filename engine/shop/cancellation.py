@@ -7,6 +7,7 @@ from datetime import UTC
 from sqlalchemy import Connection
 
 from engine.context import Engine
+from engine.fault_points import reach
 from engine.ledger.cancellation import cancel
 from engine.ledger.idempotency import Answer, Claim, answer_once
 from engine.ledger.orders import order_body, order_by_id
@@ -24,6 +25,7 @@ def cancel_order(engine: Engine, order_id: int, *, user_id: int | None, idempote
         return answer_once(connection, claim, lambda: _cancel(connection, order_id, user_id))
 
     outcome = engine.ledger.run(work)
+    reach("cancel.committed")
     engine.bell.ring_for_followups()
     return outcome
 

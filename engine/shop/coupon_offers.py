@@ -6,23 +6,24 @@ by the scheduler, finds and publishes it.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from engine.context import Engine
-from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import CouponTerms
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Coupon
 from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.outcomes import Refusal, Refused
+from engine.shop.publishing import publish_each
 
 
 class _Unchanged(Enum):
@@ -145,13 +146,7 @@ def publish_changes(engine: Engine) -> int:
     """Make live what was recorded but not published; how many coupons that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_coupons.unpublished_coupons(connection)
-    published = 0
-    for coupon in waiting:
-        # One whose lane is not ready, or whose server is away, comes again in a second; the others need not wait.
-        with suppress(GateUnavailable):
-            _publish(engine, coupon)
-            published += 1
-    return published
+    return publish_each(waiting, partial(_publish, engine))
 
 
 def terms_of(coupon: Coupon) -> CouponTerms:
@@ -177,7 +172,9 @@ def _restored(name: str, value: Any) -> Any:
 
 
 def _publish(engine: Engine, coupon: Coupon) -> None:
+    reach("publish.recorded")
     at = gate_coupons.publish(engine.gate, terms_of(coupon))
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_coupons.mark_published(connection, coupon.id, coupon.version, lane=at.lane, epoch=at.epoch)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
 from engine.outcomes import Issued, IssueStatus, Refusal, Refused, RequestKind
@@ -57,6 +58,7 @@ def issue_coupons(
     if logger.isEnabledFor(logging.DEBUG):
         request_ids = [decision.request_id for decision in decisions if decision.request_id]
         logger.debug("issued %d coupons in lane %d", len(request_ids), lane, extra={"request_ids": request_ids})
+    reach("issue.decided")
     return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
 
 

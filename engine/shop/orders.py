@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
@@ -71,6 +72,7 @@ def place_orders(
         metrics.count_decisions(RequestKind.ORDER, [metrics.UNAVAILABLE] * len(asks))
         raise
     _count(reserved, keys_reused=len(asks) - len(going))
+    reach("order.decided")
     reservations = iter(reserved)
     outcomes: list[Submitted | Refused | GateUnavailable] = []
     ring = False
@@ -126,9 +128,10 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
         except GateUnavailable as error:
             _count([error])
-            # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
-            # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
-            if lane != lanes[-1]:
+            # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
+            # the same key has been told meanwhile that it holds these units. In the last one the order may have been
+            # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
+            if lane != lanes[-1] and ask.idempotency_key is None:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:
@@ -136,6 +139,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             _give_back(engine, attempt)
             return _refusal(reservation, ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
+        reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
@@ -175,6 +179,7 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
         except GateUnavailable as error:
             away.add(lane)
             logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+        reach("holds.mid_release")
     for order in settlement.unsold:
         for lane, built_epoch in order.held:
             if lane in away:
@@ -186,6 +191,7 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
             except GateUnavailable as error:
                 away.add(lane)
                 logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
+            reach("holds.mid_release")
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,13 +12,15 @@ from sqlalchemy import Connection
 from engine.caching.read_through import ReadThrough
 from engine.caching.single_flight import SingleFlight
 from engine.context import Engine
-from engine.errors import EngineError, GateUnavailable
+from engine.errors import EngineError
+from engine.fault_points import reach
 from engine.gate import products as gate_products
 from engine.gate.products import ProductTerms
 from engine.ledger import products as ledger_products
 from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
+from engine.shop.publishing import publish_each
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,7 @@ def publish_product_changes(engine: Engine) -> int:
     """Make live what was recorded but not published; how many products that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_products.unpublished_products(connection)
-    published = 0
-    for product in waiting:
-        # One whose lane is not ready, or whose server is away, comes again in a second; the others need not wait.
-        with suppress(GateUnavailable):
-            _publish(engine, product)
-            published += 1
-    return published
+    return publish_each(waiting, partial(_publish, engine))
 
 
 def terms_of_product(product: Product) -> ProductTerms:
@@ -165,7 +162,9 @@ def _view(product: Product) -> ProductView:
 
 
 def _publish(engine: Engine, product: Product) -> None:
+    reach("publish.recorded")
     at = gate_products.publish(engine.gate, terms_of_product(product))
     gate_products.forget_list(engine.gate)
+    reach("publish.unmarked")
     with engine.ledger.transaction() as connection:
         ledger_products.mark_product_published(connection, product.id, product.version, lane=at.lane, epoch=at.epoch)

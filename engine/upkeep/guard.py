@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
+from engine.fault_points import reach
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
@@ -120,6 +121,7 @@ def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
     )
     if begun is None:
         raise GateUnavailable(f"lane {state.lane} was taken on by somebody else while it was being approved")
+    reach("guard.before_approval")
     if _lost_publications(engine, state.lane):
         rebuild_lane(engine, state, begun)
         return Verdict.REBUILD

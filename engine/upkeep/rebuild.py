@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
+from engine.fault_points import reach
 from engine.flow.drain import DrainReport, drain_batch
 from engine.gate.building import WINNERS_PER_CALL, LaneBuild, Superseded
 from engine.gate.coupons import lane_of_coupon
@@ -71,6 +72,7 @@ def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> Non
     request_key = recorded_request_key(engine)
     if state.open:
         close_lane(engine.gate, state)
+    reach("rebuild.closed")
     drained = _drain_outbox(engine, lane) + _drain_others(engine, lane)
     begun = engine.ledger.run(
         lambda connection: progress.begin_epoch(
@@ -79,6 +81,7 @@ def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> Non
     )
     if begun is None:
         raise Superseded(f"lane {lane} was taken on by somebody else")
+    reach("rebuild.begun")
     build = LaneBuild(engine.gate, state, begun.epoch)
     build.begin()
     holds = build.forget_holds()
@@ -87,6 +90,7 @@ def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> Non
         products = _build_products(engine, build, connection, lane)
         # What the ledger took back from cancelled orders is in the stock just built: no follow-up may return it again.
         build.mark_returned(ledger_orders.nonces_with_stock_to_return(connection))
+    reach("rebuild.before_opening")
     build.open(last_number=begun.last_number, request_key=request_key)
     logger.log(
         logging.INFO if recorded is None else logging.WARNING,
@@ -132,6 +136,7 @@ def _build_coupons(engine: Engine, build: LaneBuild, connection: Connection, lan
             for lines in ledger_coupons.winners_of(connection, coupon.id, WINNERS_PER_CALL):
                 build.add_winners(coupon.id, lines)
             built += 1
+            reach("rebuild.building")
     return built
 
 

@@ -10,12 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from redis.cluster import RedisCluster
 
 from engine.context import Engine
+from engine.errors import InvalidSettings
+from engine.gate.server import refuse_eviction
 from engine.outcomes import RequestStatus, Submitted
 from engine.upkeep.guard import Verdict, watch_lanes
 from ops.processes import free_port
@@ -92,8 +95,8 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def engine(cluster_url: str, redis_url: str, make_engine: EngineMaker) -> Engine:
     engine = make_engine(lanes=LANES, redis_url=cluster_url, queue_redis_url=redis_url)
-    assert isinstance(engine.gate.client, RedisCluster)
-    engine.gate.client.flushdb(target_nodes=RedisCluster.PRIMARIES)
+    client: Any = engine.gate.client
+    client.flushdb(target_nodes=RedisCluster.PRIMARIES)
     assert set(watch_lanes(engine).values()) == {Verdict.REBUILD}
     return engine
 
@@ -113,8 +116,21 @@ def test_coupons_orders_and_rebuilds_work_across_nodes(engine: Engine) -> None:
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert holds(engine) == 0
     assert_conserved(engine)
-    assert isinstance(engine.gate.client, RedisCluster)
-    engine.gate.client.flushdb(target_nodes=RedisCluster.PRIMARIES)
+    client: Any = engine.gate.client
+    client.flushdb(target_nodes=RedisCluster.PRIMARIES)
     assert set(watch_lanes(engine).values()) == {Verdict.REBUILD}
     assert state_of(engine, placed).status is RequestStatus.COMPLETED
     assert_conserved(engine)
+
+
+def test_one_node_that_evicts_is_enough_to_refuse_the_cluster(engine: Engine) -> None:
+    client = engine.gate.client
+    assert isinstance(client, RedisCluster)
+    refuse_eviction(engine.gate)
+    node = client.get_nodes()[-1]
+    client.config_set("maxmemory-policy", "allkeys-lru", target_nodes=node)
+    try:
+        with pytest.raises(InvalidSettings, match="allkeys-lru"):
+            refuse_eviction(engine.gate)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction", target_nodes=node)

@@ -85,6 +85,8 @@ class StackDriver:
 
     def start(self, *options: str, stdout: int | None = None, **environ: str) -> None:
         ours = {"REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "HOST", "LANES", "AUTH", "WORKERS"}
+        ours |= {"JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS", "JWT_AUDIENCE", "JWT_ISSUER"}
+        ours |= {"LIMIT_PER_USER", "LIMIT_PER_ADDRESS", "PROXIES"}
         ours |= {"PLATFORM_PORT", "DATA_PLATFORM_URL", "DATA_PLATFORM_SECRET"}
         ours |= {"LOG_FORMAT", "LOG_LEVEL", "FORCE_COLOR", "NO_COLOR"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}

@@ -61,9 +61,11 @@ def settle(engine: Engine, *nonces: str, built: str | None = None) -> list[Any]:
     return engine.gate.run("settle_holds", script_keys, [built or built_epoch(engine), *nonces])
 
 
-def release(engine: Engine, *products: int, nonce: str = NONCE, built: str | None = None) -> list[Any]:
+def release(
+    engine: Engine, *products: int, nonce: str = NONCE, built: str | None = None, deadline_ms: str = ""
+) -> list[Any]:
     script_keys = [LANE, HOLDS, keys.hold(0, nonce), *(keys.sku(0, each) for each in products)]
-    return engine.gate.run("release_stock", script_keys, [built or built_epoch(engine), nonce, *products])
+    return engine.gate.run("release_stock", script_keys, [built or built_epoch(engine), nonce, deadline_ms, *products])
 
 
 def claim(engine: Engine, *nonces: str, grace_ms: int = 0) -> list[Any]:

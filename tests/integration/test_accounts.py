@@ -18,7 +18,7 @@ from engine.ledger.accounts import Account, BalanceTransaction
 from engine.ledger.idempotency import Answer, Claim, answer_once, forget_old_keys
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
-from engine.shop.accounts import UserIdTaken, balance_of, charge_balance, open_account, transactions_of
+from engine.shop.accounts import balance_of, charge_balance, open_account, transactions_of
 from tests.conftest import EngineMaker
 from tests.integration.shop import add_user
 
@@ -27,6 +27,7 @@ CHARGERS = 8
 CHARGES_EACH = 25
 NO_USER = Refused(Refusal.USER_NOT_FOUND)
 OTHER_BODY = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+TAKEN = Refused(Refusal.USER_EXISTS)
 
 
 def balance(engine: Engine, user_id: int) -> int:
@@ -253,8 +254,7 @@ def test_an_account_is_opened_with_the_id_asked_for_or_the_next_free_one(engine:
         assert not isinstance(opened, Refused)
         ids.add(opened["userId"])
     assert len(ids | {3}) == 4
-    with pytest.raises(UserIdTaken):
-        open_account(engine, 3, "나", None)
+    assert open_account(engine, 3, "나", None) == TAKEN
     account = balance_of(engine, 3)
     assert isinstance(account, Account)
     assert account.name == "가"
@@ -270,11 +270,7 @@ def test_an_id_goes_to_exactly_one_of_those_who_ask_at_once(make_engine: EngineM
     engine = make_engine(ledger_pool_size=CHARGERS)
 
     def attempt(number: int) -> bool:
-        try:
-            open_account(engine, 5, str(number), None)
-        except UserIdTaken:
-            return False
-        return True
+        return open_account(engine, 5, str(number), None) != TAKEN
 
     assert together(CHARGERS, attempt).count(True) == 1
 

@@ -19,7 +19,7 @@ import redis
 from ops.postgres import discard_postgres, start_postgres
 from ops.problems import StackProblem
 from ops.processes import PROJECT_ROOT, children_of, free_port
-from ops.valkey import start_valkey
+from ops.valkey import FSYNC_CHOICES, start_valkey
 from tests.integration.stack_driver import await_gone
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
@@ -178,3 +178,13 @@ def test_data_that_moved_elsewhere_follow_a_moved_folder_but_not_a_copied_one(fo
     (folder / "moved").mkdir()
     (folder / "postgres").rename(folder / "moved" / "postgres")
     start_postgres(folder / "moved" / "postgres", free_port()).stop()
+
+
+@pytest.mark.parametrize("fsync", FSYNC_CHOICES)
+def test_valkey_writes_to_disk_when_it_was_told_to(tmp_path: Path, fsync: str) -> None:
+    store = start_valkey(tmp_path / "valkey", free_port(), fsync=fsync)
+    try:
+        with redis.Redis.from_url(store.url, decode_responses=True) as client:
+            assert client.config_get("appendfsync") == {"appendfsync": fsync}
+    finally:
+        store.stop()

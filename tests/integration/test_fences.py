@@ -371,7 +371,7 @@ def test_a_sweeper_that_slept_through_a_rebuild_expires_no_order_of_the_lanes_ne
         watch_lanes(other)
         again.append(order(other, user, {product: 2}, key="k"))
 
-    slept = sleeps_before(monkeypatch, holds_module.ledger_orders, "expire", meanwhile)
+    slept = sleeps_before(monkeypatch, holds_module.ledger_orders, "end_overdue", meanwhile)
     assert holds_module.sweep_holds(engine, 0) == 0
     assert slept()
     drain_all(engine)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from engine.errors import EngineError
 from engine.flow.turnstile import Passed, Turnstile
 from engine.gate import coupons as gate_coupons
 from engine.gate import keys
@@ -60,7 +61,11 @@ def turnstile(gate: Gate, lane: int) -> Turnstile[IssueAsk, IssueDecision]:
 def issue_one(gate: Gate, ask: IssueAsk) -> IssueDecision:
     lane = lane_of_coupon(gate, ask.coupon_id)
     if id(gate) in _turnstiles:
-        return _turnstiles[id(gate)][lane].ask(ask)
+        told: Future[IssueDecision | EngineError] = Future()
+        _turnstiles[id(gate)][lane].put(ask, told.set_result)
+        outcome = told.result()
+        assert isinstance(outcome, IssueDecision), outcome
+        return outcome
     return gate_coupons.issue(gate, lane, [ask]).decisions[0]
 
 

@@ -324,8 +324,10 @@ def test_a_second_stack_in_the_same_folder_is_refused(driver: StackDriver) -> No
 
 
 def test_wrong_settings_are_all_named_at_once(driver: StackDriver) -> None:
-    message = driver.refused(PORT="http", LANES="0", WORKERS="many", REDIS_URL="mysql://x", HOST="192.0.2.1")
-    for name in ("PORT=http", "LANES=0", "WORKERS=many", "REDIS_URL: the scheme", "HOST=192.0.2.1"):
+    message = driver.refused(
+        PORT="http", LANES="0", WORKERS="many", REDIS_URL="mysql://x", HOST="192.0.2.1", APPENDFSYNC="no"
+    )
+    for name in ("PORT=http", "LANES=0", "WORKERS=many", "REDIS_URL: the scheme", "HOST=192.0.2.1", "APPENDFSYNC=no"):
         assert name in message
 
 

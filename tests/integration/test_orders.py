@@ -12,7 +12,7 @@ from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.flow.holds import sweep_holds
 from engine.gate import stock
-from engine.ledger.orders import expire
+from engine.ledger.orders import end_overdue
 from engine.outcomes import Refusal, Refused, RequestStatus, Submitted
 from engine.shop import orders
 from engine.upkeep.guard import watch_lanes
@@ -251,7 +251,7 @@ def test_when_the_sweeper_was_first_the_drain_fails_the_order_and_gives_back(eng
     placed = order(engine, user, {product: 1})
     assert isinstance(placed, Submitted)
     with engine.ledger.transaction() as connection:
-        expire(connection, 0, 1, [placed.request_id.rsplit(".", 1)[1]])
+        end_overdue(connection, 0, 1, submitted=[placed.request_id.rsplit(".", 1)[1]])
     drain_all(engine)
     assert failure_of(engine, placed) is Refusal.TEMPORARY_ERROR
     assert (available(engine, product), balance(engine, user), holds(engine)) == (5, 1_000, 0)

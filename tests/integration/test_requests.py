@@ -56,9 +56,9 @@ def pending(request_id: str, kind: RequestKind = RequestKind.COUPON_ISSUE, user_
     return RequestState(request_id, kind, RequestStatus.PENDING, user_id=user_id)
 
 
-def lost(request_id: str) -> RequestState:
+def lost(request_id: str, owner: int | None = None) -> RequestState:
     error = Refused(Refusal.TEMPORARY_ERROR)
-    return RequestState(request_id, RequestKind.COUPON_ISSUE, RequestStatus.FAILED, error=error)
+    return RequestState(request_id, RequestKind.COUPON_ISSUE, RequestStatus.FAILED, error=error, user_id=owner)
 
 
 def submitted(engine: Engine, user_id: int, product_id: int, quantity: int) -> str:
@@ -149,7 +149,8 @@ def test_what_the_ledger_refused_to_record_is_failed(engine: Engine, coupon: int
     with engine.ledger.transaction() as connection:
         connection.execute(text("DELETE FROM coupons"))
     drain_all(engine)
-    assert request_state(engine, request_id) == lost(request_id)
+    assert request_state(engine, request_id) == lost(request_id, owner=7)
+    assert request_state(engine, request_id, asked_by=8) == NOT_FOUND
 
 
 def test_what_redis_forgot_before_the_drain_is_failed_and_can_be_asked_for_again(engine: Engine, coupon: int) -> None:
@@ -242,6 +243,33 @@ def test_a_seal_of_ours_on_a_place_in_line_nobody_got_is_not_found(engine: Engin
 def test_somebody_elses_place_in_line_tells_nothing_about_them(engine: Engine, coupon: int) -> None:
     mine, theirs = split_request_id(issue(engine, coupon, 7)), split_request_id(issue(engine, coupon, 8))
     assert request_state(engine, f"{theirs.lane}.{theirs.epoch}.{theirs.number}.{mine.nonce}") == NOT_FOUND
+
+
+# Somebody else's
+
+
+def test_somebody_elses_request_does_not_exist_at_any_time_of_its_life(engine: Engine, coupon: int) -> None:
+    user, product = add_user(engine, 7, 10), add_product(engine, 6, 5)
+    theirs = [
+        issue(engine, coupon, user),
+        submitted(engine, user, product, 1),
+        submitted(engine, user, product, 1),  # which the balance does not pay for
+    ]
+    for status in ("pending", "recorded"):
+        for request_id in theirs:
+            assert request_state(engine, request_id, asked_by=8) == NOT_FOUND, status
+            assert request_state(engine, request_id, asked_by=user) == request_state(engine, request_id), status
+            assert wait_for_request(engine, request_id, 3600, asked_by=8) == NOT_FOUND, status
+        drain_all(engine)
+
+
+def test_what_redis_forgot_has_no_owner_any_more_and_is_failed_for_whoever_has_its_id(
+    engine: Engine, coupon: int
+) -> None:
+    request_id = issue(engine, coupon, 7)
+    engine.gate.client.flushdb()
+    watch_lanes(engine)
+    assert request_state(engine, request_id, asked_by=8) == lost(request_id)
 
 
 # Waiting

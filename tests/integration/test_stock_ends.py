@@ -91,6 +91,16 @@ def test_a_release_ends_one_hold_and_leaves_the_others(engine: Engine, product: 
     assert (list(deadlines(engine)), hold(engine, OTHER)["state"], available(engine, product)) == ([OTHER], "held", 4)
 
 
+def test_a_release_that_means_a_hold_with_another_deadline_changes_nothing(engine: Engine, product: int) -> None:
+    reserve(engine, {product: 2})
+    deadline = deadlines(engine)[NONCE]
+    before = keyspace(engine.gate.client)
+    assert release(engine, product, deadline_ms=str(int(deadline) - 1)) == ["gone"]
+    assert keyspace(engine.gate.client) == before
+    assert release(engine, product, deadline_ms=str(int(deadline))) == ["released"]
+    assert available(engine, product) == 5
+
+
 def test_a_release_that_does_not_name_every_product_is_an_error_and_changes_nothing(
     engine: Engine, product: int
 ) -> None:

@@ -88,15 +88,16 @@ def test_the_ends_of_a_range_belong_to_it(name: str, least: int, most: int) -> N
         assert problems_of({**ENOUGH, name: str(value)}) == [name]
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+sentinel"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"])
 def test_the_queue_lives_where_the_gate_lives_unless_told_otherwise(scheme: str) -> None:
     assert Settings.from_environment({**ENOUGH, "REDIS_URL": f"{scheme}://x"}).queue_redis_url == f"{scheme}://x"
 
 
 def test_the_queue_cannot_live_on_a_cluster() -> None:
-    cluster = {**ENOUGH, "REDIS_URL": "redis+cluster://127.0.0.1:7000"}
-    assert problems_of(cluster) == ["QUEUE_REDIS_URL"]
-    assert Settings.from_environment({**cluster, "QUEUE_REDIS_URL": REDIS}).queue_redis_url == REDIS
+    for scheme in ("redis+cluster", "rediss+cluster"):
+        cluster = {**ENOUGH, "REDIS_URL": f"{scheme}://127.0.0.1:7000"}
+        assert problems_of(cluster) == ["QUEUE_REDIS_URL"]
+        assert Settings.from_environment({**cluster, "QUEUE_REDIS_URL": REDIS}).queue_redis_url == REDIS
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

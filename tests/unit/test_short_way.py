@@ -20,7 +20,7 @@ from engine.gate import outbox, stock
 from engine.gate.coupons import IssueAsk, IssueDecision, IssueRound
 from engine.gate.outbox import Whereabouts
 from engine.gate.popularity import PopularProduct
-from engine.gate.request_ids import RequestId, new_nonce
+from engine.gate.request_ids import RequestId, repeatable_nonce
 from engine.gate.stock import Reservation
 from engine.outcomes import IssueStatus, Refusal, Refused, RequestKind, RequestState, RequestStatus, ReserveStatus
 from engine.shop import popularity, product_offers
@@ -30,7 +30,7 @@ from web.door import Door
 from web.short_way import ShortWay
 
 KEY = "5e" * 32
-NONCES = {kind: new_nonce(KEY, kind) for kind in RequestKind}
+NONCES = {kind: repeatable_nonce(KEY, kind, "the same in every process") for kind in RequestKind}
 LARGEST = 2**53 - 1
 Exchange = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -89,6 +89,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchan
     monkeypatch.setattr(stock, "reserve_many", reserve_many)
     monkeypatch.setattr(stock, "claim_idempotency_keys", lambda _gate, claims: [True] * len(claims))
     monkeypatch.setattr(outbox, "find", find)
+    monkeypatch.setattr("web.current.add_refusals", lambda _gate, _counts: None)
     monkeypatch.setattr(engine_requests, "_recorded_states", recorded_states)
     shown = [ProductView(1, "제주 감귤", 100, 5, "ACTIVE")]
     monkeypatch.setattr(product_offers, "list_products", lambda _engine: shown)
@@ -108,7 +109,7 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchan
 
     monkeypatch.setattr(ShortWay, "recognise", noted)
     loop = asyncio.new_event_loop()
-    door = Door(create_app(engine), engine)
+    door = Door(create_app(engine))
 
     def send(*request: Any) -> tuple[Exchange, Exchange, bool]:
         by_views[0] = False
@@ -214,6 +215,9 @@ odd_headers = st.sampled_from(
         (b"prefer", b"wait=0"),
         (b"prefer", b"respond-async"),
         (b"accept", b"text/html"),
+        (b"accept-language", b"en"),
+        (b"accept-language", b"de, en;q=0.5, ko;q=0.7"),
+        (b"authorization", b"Bearer x"),
         (b"transfer-encoding", b"chunked"),
         (b"content-type", b"text/plain"),
         (b"x-anything", b"1"),

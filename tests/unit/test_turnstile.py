@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -131,15 +131,6 @@ def test_a_fault_reaches_its_own_call_and_does_not_end_the_thread(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_thread_gets_its_answer_or_its_error(turnstile: Turnstile[int, int], way: Way) -> None:
-    way.go_on.release()
-    assert turnstile.ask(7) == 70
-    way.error = GateUnavailable("away")
-    way.go_on.release()
-    with pytest.raises(GateUnavailable, match="away"):
-        turnstile.ask(8)
-
-
 def test_what_comes_afterwards_comes_after_everybody_was_told(way: Way) -> None:
     seen: list[object] = []
     turnstile = Turnstile(way, at_once=4, places=6, deliver=lambda pairs: seen.append([*way.afterwards, len(pairs)]))
@@ -167,8 +158,14 @@ def test_many_threads_all_get_their_own_answers_in_few_calls() -> None:
         return Passed([-ask for ask in asks])
 
     turnstile = Turnstile(pass_on, at_once=8, places=100)
+
+    def ask(number: int) -> int | EngineError:
+        place: Future[int | EngineError] = Future()
+        turnstile.put(number, place.set_result)
+        return place.result(PATIENCE_SECONDS)
+
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(turnstile.ask, range(5000)))
+        answers = list(pool.map(ask, range(5000)))
     assert answers == [-ask for ask in range(5000)]
     assert max(calls) <= 8
     assert sum(calls) == 5000

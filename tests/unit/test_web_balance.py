@@ -16,7 +16,6 @@ from engine.errors import LedgerUnavailable
 from engine.ledger.accounts import Account, BalanceTransaction
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
-from engine.shop.accounts import UserIdTaken
 from web.app import create_app
 
 LARGEST = 2**53 - 1
@@ -308,11 +307,12 @@ def test_a_user_with_a_wrong_member_is_refused_by_its_name(
     assert asked == []
 
 
-def test_an_id_that_is_taken_makes_the_request_invalid(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, "open_account", UserIdTaken("secret"))
+def test_an_id_that_is_taken_has_a_code_of_its_own(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, "open_account", Refused(Refusal.USER_EXISTS))
     response = client.post(USERS, json={"userId": 7})
-    assert_invalid(response, "userId")
-    assert "secret" not in response.text
+    assert response.status_code == 409
+    problem = json.loads(response.text)
+    assert (problem["code"], problem["message"]) == ("USER_EXISTS", "이미 존재하는 사용자입니다")
 
 
 # -- all of them
@@ -357,7 +357,7 @@ def test_what_can_be_asked_for_and_refused_is_documented(client: FlaskClient) ->
     balance = spec["paths"]["/api/v1/users/{userId}/balance"]["get"]
     assert "INVALID_REQUEST" not in balance["responses"]["400"]["description"]
     charge = spec["paths"]["/api/v1/users/{userId}/balance/charge"]["post"]
-    assert set(charge["responses"]) == {"200", "400", "404", "411", "413", "415", "422", "500", "503"}
+    assert set(charge["responses"]) == {"200", "400", "404", "411", "413", "414", "415", "422", "431", "500", "503"}
     assert spec["components"]["schemas"]["ChargeBody"]["properties"]["amount"] == {
         "type": "integer",
         "minimum": 1,

@@ -13,17 +13,37 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import validate
 
-from engine.flow import requests
+from engine.flow import followups, requests
+from engine.gate.gate import LaneState
+from engine.gate.popularity import PopularProduct
 from engine.ledger import coupons as ledger_coupons
+from engine.ledger.console import Parked
 from engine.ledger.coupons import UserCoupon
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview
-from engine.upkeep import readiness
+from engine.upkeep import console, readiness
+from engine.upkeep.console import CouponSeen, Look, ProcessSeen, ProductSeen, Winner
 from web.app import create_app
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 OVERVIEW = CouponOverview(7, "봄", 1000, 50, 10, 40, 2, "ACTIVE", None, NOW, NOW)
+LOOK = Look(
+    taken_at=NOW,
+    gate_answers=True,
+    ledger_answers=True,
+    decided=12,
+    recorded=10,
+    lanes=[LaneState(0, True, 1, "r", 12, 1, "key", "r", 2, 40)],
+    coupons=[CouponSeen(7, "봄", 50, 10, 40, 2, "ACTIVE")],
+    products=[ProductSeen(1, "감귤", 100, 5, "ACTIVE")],
+    winners=[Winner("0.1.1.c", 7, 5, 10, durable=False)],
+    refusals={"COUPON_CLOSED:SOLD_OUT": 4, "BUSY": 1},
+    processes=[ProcessSeen("web", "host:1", 0.2)],
+    popular=[PopularProduct(1, "감귤", 3)],
+    quarantined=0,
+    parked=[Parked("HISTORY", 2, "away")],
+)
 RESULT = {"userCouponId": 3, "couponId": 7, "userId": 5, "sequence": 1, "issuedAt": NOW}
 STATES = {
     "pending": RequestState("pending", RequestKind.COUPON_ISSUE, RequestStatus.PENDING),
@@ -61,6 +81,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     for name in ("create_coupon", "change_coupon", "coupon_overview"):
         monkeypatch.setattr(coupon_offers, name, overview)
     monkeypatch.setattr(readiness, "missing_parts", lambda _engine: {})
+    monkeypatch.setattr(console, "look_at", lambda _engine: LOOK)
+    monkeypatch.setattr(followups, "requeue_parked", lambda _engine: 3)
     engine: Any = SimpleNamespace(ledger=None)
     return create_app(engine).test_client()
 
@@ -111,6 +133,11 @@ CALLS: list[tuple[str, str, str, Any, dict[str, str], int]] = [
     ("PATCH", "/api/v1/admin/coupons/{couponId}", "/api/v1/admin/coupons/404", {"addQuantity": 1}, {}, 404),
     ("GET", "/api/v1/admin/coupons/{couponId}", "/api/v1/admin/coupons/7", None, {}, 200),
     ("GET", "/api/v1/admin/coupons/{couponId}", "/api/v1/admin/coupons/x", None, {}, 400),
+    ("GET", "/api/v1/admin/console", "/api/v1/admin/console", None, {}, 200),
+    ("POST", "/api/v1/admin/followups/requeue", "/api/v1/admin/followups/requeue", None, {}, 200),
+    ("POST", "/api/v1/admin/demo/rush", "/api/v1/admin/demo/rush", {"users": 1, "requests": 1, "coupons": 1}, {}, 404),
+    ("POST", "/api/v1/admin/demo/fault", "/api/v1/admin/demo/fault", {"fault": "forget"}, {}, 404),
+    ("POST", "/api/v1/admin/demo/fault", "/api/v1/admin/demo/fault", {"fault": "anything"}, {}, 404),
     ("GET", "/healthz", "/healthz", None, {}, 200),
     ("GET", "/readyz", "/readyz", None, {}, 200),
 ]
@@ -131,7 +158,9 @@ def test_every_answer_is_as_the_openapi_document_says(
     assert response.status_code == status
     described = spec["paths"][path][method.lower()]["responses"][str(status)]
     assert_true(spec, described["content"][response.mimetype]["schema"], json.loads(response.text))
-    told = {"Location", "Retry-After", "Preference-Applied"} & set(response.headers.keys())
+    told = {"Location", "Retry-After", "Preference-Applied", "Content-Language", "WWW-Authenticate"} & set(
+        response.headers.keys()
+    )
     assert told <= described.get("headers", {}).keys()
 
 
@@ -156,7 +185,7 @@ def test_an_answer_that_differs_from_the_document_would_be_noticed(spec: dict[st
 
 
 def test_every_operation_of_the_service_is_described(client: FlaskClient, spec: dict[str, Any]) -> None:
-    hidden = {"/", "/docs", "/openapi.json", "/metrics"}
+    hidden = {"/", "/static/<path:filename>", "/docs", "/openapi.json", "/metrics"}
     served = {
         (re.sub(r"<\w+>", "{}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
@@ -180,13 +209,43 @@ def test_bodies_are_required_and_closed_and_ids_have_their_limits(spec: dict[str
     assert names == {"Idempotency-Key", "Prefer"}
 
 
+def test_the_document_says_what_a_schema_alone_would_let_pass(spec: dict[str, Any]) -> None:
+    schemas = spec["components"]["schemas"]
+    for name in ("CouponChangeBody", "ProductChangeBody"):
+        assert schemas[name]["minProperties"] == 1
+    for name in ("NewCouponBody", "NewProductBody"):
+        assert "minProperties" not in schemas[name]
+    for name in ("CouponChangeBody", "NewCouponBody"):
+        assert "after `startsAt`" in schemas[name]["properties"]["endsAt"]["description"]
+    assert spec["components"]["parameters"]["cursor"]["schema"]["minLength"] == 1
+    assert "USER_EXISTS" in spec["paths"]["/api/v1/admin/users"]["post"]["responses"]["409"]["description"]
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_pages_need_nothing_from_elsewhere(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 200
     assert response.mimetype == "text/html"
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    assert not re.search(r"https?://|<script|@import", response.text)
+    assert "unsafe-eval" not in response.headers["Content-Security-Policy"]
+    assert not re.search(r"https?://|<script(?! type=\"module\" src=\"/static/)|@import", response.text)
+
+
+def test_the_console_runs_only_files_of_ours_and_they_are_there(client: FlaskClient) -> None:
+    response = client.get("/")
+    assert "script-src 'self'; style-src 'self'" in response.headers["Content-Security-Policy"]
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', response.text)
+    assert len(files) == 3
+    for file in files:
+        with client.get(file) as found:
+            assert (found.status_code, found.headers["X-Content-Type-Options"]) == (200, "nosniff")
+    assert client.get("/static/../app.py").status_code == 404
+    assert client.get("/static/nothing.js").status_code == 404
+
+
+@pytest.mark.parametrize(("header", "language"), [("ko", "ko"), ("en-US,ko;q=0.5", "en"), ("fr", "ko"), ("", "ko")])
+def test_the_console_is_served_in_the_readers_language(client: FlaskClient, header: str, language: str) -> None:
+    assert f'<html lang="{language}">' in client.get("/", headers={"Accept-Language": header}).text
 
 
 def test_the_documentation_names_every_operation_and_has_an_anchor_for_every_problem_type(

@@ -68,4 +68,4 @@ def test_it_is_documented_as_it_behaves(client: FlaskClient) -> None:
     operation = spec["paths"][POPULAR]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema["required"] == ["popularProducts"]
-    assert set(operation["responses"]) == {"200", "500", "503"}
+    assert set(operation["responses"]) == {"200", "414", "431", "500", "503"}

@@ -16,6 +16,8 @@ from engine.outcomes import Refusal, Refused
 from engine.shop import issuance
 from engine.upkeep import readiness
 from web.app import create_app
+from web.bounds import MOST_HEADER_CHARACTERS, MOST_URL_CHARACTERS
+from web.languages import SENTENCES
 from web.outages import OutageLog
 from web.problems import PROBLEMS, refused
 
@@ -34,6 +36,10 @@ CONTRACT = {
     "ORDER_NOT_CANCELLABLE": (409, "취소할 수 없는 주문입니다"),
     "REQUEST_NOT_FOUND": (404, "존재하지 않는 요청입니다"),
     "IDEMPOTENCY_KEY_REUSED": (422, "같은 멱등키로 다른 요청을 보낼 수 없습니다"),
+    "UNAUTHENTICATED": (401, "인증이 필요합니다"),
+    "FORBIDDEN": (403, "권한이 없습니다"),
+    "USER_EXISTS": (409, "이미 존재하는 사용자입니다"),
+    "TOO_MANY_REQUESTS": (429, "요청이 너무 많습니다"),
     "BUSY": (503, "잠시 후 다시 시도해주세요"),
     "TEMPORARY_ERROR": (503, "일시적인 오류가 발생했습니다"),
 }
@@ -56,12 +62,16 @@ def problem_of(response: TestResponse) -> dict[str, Any]:
 
 @pytest.mark.parametrize("code", CONTRACT)
 def test_each_code_has_the_status_and_the_words_of_the_contract(code: str) -> None:
-    assert (PROBLEMS[code].status, PROBLEMS[code].message) == CONTRACT[code]
+    assert (PROBLEMS[code].status, SENTENCES[code].ko) == CONTRACT[code]
+
+
+def test_no_code_of_the_contract_is_missing_and_there_is_no_other() -> None:
+    assert set(PROBLEMS) == set(CONTRACT)
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
 def test_each_refusal_of_the_engine_has_words(client: FlaskClient, refusal: Refusal) -> None:
-    with client.application.app_context():
+    with client.application.test_request_context():
         response = refused(Refused(refusal, {"reason": "why"}))
     assert response.status_code == CONTRACT[refusal][0]
     assert json.loads(response.get_data())["reason"] == "why"
@@ -79,6 +89,18 @@ def test_a_wrong_method_is_a_problem_that_names_the_right_ones(client: FlaskClie
     response = client.delete("/api/v1/coupons/7/issue")
     assert (response.status_code, problem_of(response)["code"]) == (405, "INVALID_REQUEST")
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nowhere", "/api/v1/products"])
+def test_a_url_or_headers_of_a_size_that_nobody_needs_are_problems(client: FlaskClient, path: str) -> None:
+    query = "x" * (MOST_URL_CHARACTERS - len(path))
+    assert client.get(f"{path}?{query}").status_code != 414
+    assert problem_of(client.get(f"{path}?{query}x"))["status"] == 414
+    assert problem_of(client.get("/" + "x" * MOST_URL_CHARACTERS))["status"] == 414
+    for headers in ({"X-Large": "x" * MOST_HEADER_CHARACTERS}, {f"X-{n}": "x" * 200 for n in range(100)}):
+        problem = problem_of(client.get(path, headers=headers))
+        assert (problem["status"], problem["code"]) == (431, "INVALID_REQUEST")
+    assert client.get(path, headers={"X-Large": "x" * (MOST_HEADER_CHARACTERS - 500)}).status_code != 431
 
 
 @pytest.mark.parametrize("error", [RuntimeError("SELECT secret FROM sc:{0}:lane"), BrokenContract("sc:{0}:lane")])

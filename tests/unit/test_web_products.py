@@ -272,7 +272,7 @@ def test_an_unknown_product_is_not_found(client: FlaskClient, monkeypatch: pytes
 def test_it_is_documented_as_it_behaves(client: FlaskClient) -> None:
     spec: Any = client.get("/openapi.json").json
     listing = spec["paths"][PRODUCTS]["get"]["responses"]
-    assert set(listing) == {"200", "500", "503"}
+    assert set(listing) == {"200", "414", "431", "500", "503"}
     assert listing["200"]["content"]["application/json"]["schema"]["required"] == ["products"]
     creating, changing = spec["paths"][ADMIN]["post"], spec["paths"][f"{ADMIN}/{{productId}}"]["patch"]
     assert {"201", "400", "422", "503"} <= set(creating["responses"])

@@ -56,7 +56,7 @@ def test_a_pending_request_says_when_to_ask_again_and_is_not_cached(
     }
     assert response.headers["Retry-After"] == "1"
     assert response.headers["Cache-Control"] == "no-store"
-    assert asked == [("0.1.1.c0",)]
+    assert asked == [("0.1.1.c0", None)]
 
 
 def test_a_completed_request_shows_its_result(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_who_prefers_to_wait_waits_and_is_told_how_long(client: FlaskClient, mon
     response = client.get("/api/v1/requests/x", headers={"Prefer": "wait=7"})
     assert response.headers["Preference-Applied"] == "wait=7"
     assert response.headers["Retry-After"] == "1"
-    assert asked == [("x", 7)]
+    assert asked == [("x", 7, None)]
 
 
 def test_who_finds_the_waiting_room_full_is_answered_at_once(
@@ -106,7 +106,7 @@ def test_who_finds_the_waiting_room_full_is_answered_at_once(
         response = client.get("/api/v1/requests/x", headers={"Prefer": "wait=7"})
     assert response.status_code == 200
     assert "Preference-Applied" not in response.headers
-    assert asked == [("x",)]
+    assert asked == [("x", None)]
 
 
 @pytest.mark.parametrize("prefer", [None, "wait=5"])

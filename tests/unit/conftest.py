@@ -1,0 +1,19 @@
+"""Unit tests have a stub in the engine's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _refusals_are_told_to_nobody() -> Iterator[None]:
+    """Refusals are told a second later, by a thread that outlives the test: to a stub that cannot take them.
+
+    It would log a traceback each time, for which Python 3.11 parses source lines, and two threads that parse at once
+    (the other one is pytest's) end in a SystemError there.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("web.current.add_refusals", lambda _gate, _counts: None)
+        yield

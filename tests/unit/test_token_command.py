@@ -1,0 +1,121 @@
+"""``make token`` and the secret that ``make run`` makes for itself."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.token_keys import key_of_secret
+from ops.run import _needs_token_secret, _settings, _token_secret
+from ops.token import main, secret_path
+from tests.unit.bearers import OTHER_SECRET, SECRET
+from web.key_sources import FixedKeys
+from web.tokens import Authenticator, Caller, Unauthenticated
+
+VARIABLES = ("JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS", "JWT_AUDIENCE", "JWT_ISSUER", "DATA_DIR")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+
+def caller_of(printed: str, secret: str = SECRET, **options: str) -> Caller | Unauthenticated:
+    authenticator = Authenticator(FixedKeys([key_of_secret(secret)]), **options)  # type: ignore[arg-type]
+    return authenticator.caller_of(f"Bearer {printed.strip()}")
+
+
+def test_the_token_is_all_that_is_printed_and_names_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", f"{SECRET} {OTHER_SECRET}")  # new tokens are signed with the first
+    assert main(["--user", "7"]) == 0
+    assert caller_of(capsys.readouterr().out) == Caller(7)
+    assert main(["--user", "1", "--admin"]) == 0
+    assert caller_of(capsys.readouterr().out) == Caller(1, is_admin=True)
+
+
+def test_the_token_is_for_and_from_whom_the_service_expects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    monkeypatch.setenv("JWT_AUDIENCE", "shop")
+    monkeypatch.setenv("JWT_ISSUER", "us")
+    assert main(["--user", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert caller_of(printed, audience="shop", issuer="us") == Caller(7)
+    assert isinstance(caller_of(printed, audience="blog"), Unauthenticated)
+
+
+def test_a_token_is_good_for_as_long_as_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    assert main(["--user", "7", "--hours", "-1"]) == 0
+    assert caller_of(capsys.readouterr().out) == Unauthenticated("the token is expired")
+
+
+def test_the_secret_that_make_run_made_is_found_in_its_data_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = _token_secret({"AUTH": "jwt"}, tmp_path)["JWT_SECRET"]
+    assert main(["--user", "7"]) == 0
+    assert caller_of(capsys.readouterr().out, made) == Caller(7)
+
+
+def test_a_secret_in_a_file_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text(f"{SECRET}\n")
+    monkeypatch.setenv("JWT_SECRET_FILE", str(tmp_path / "file"))
+    assert main(["--user", "7"]) == 0
+    assert caller_of(capsys.readouterr().out) == Caller(7)
+
+
+@pytest.mark.parametrize(("name", "value"), [("JWT_PUBLIC_KEY", "key.pem"), ("JWT_JWKS", "x"), ("DATA_DIR", "/none")])
+def test_with_nothing_to_sign_with_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["--user", "7"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert ("JWT_SECRET" if name == "DATA_DIR" else name) in printed.err
+
+
+@pytest.mark.parametrize("user", ["", "root", "0", "-1", "007", "7.0", "٣", str(2**53)])
+def test_only_a_user_id_is_taken_for_one(user: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--user", user])
+    assert "make token USER=7" in capsys.readouterr().err
+
+
+# The secret of the local stack
+
+
+def test_the_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    first = _token_secret({"AUTH": "jwt"}, tmp_path)
+    assert len(first["JWT_SECRET"]) >= 32
+    assert _token_secret({"AUTH": "jwt"}, tmp_path) == first
+    assert stat.S_IMODE(secret_path(tmp_path).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"AUTH": "off"}, *({"AUTH": "jwt", name: "x"} for name in VARIABLES[:4])],
+)
+def test_no_secret_is_made_that_is_not_needed(tmp_path: Path, given: dict[str, str]) -> None:
+    assert _token_secret(given, tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stack_starts_without_a_secret_of_the_users_and_not_with_a_bad_one() -> None:
+    assert _needs_token_secret({"AUTH": "jwt"})
+    settings, _ = _settings({"AUTH": "jwt"})
+    assert settings.auth == "jwt"
+    with pytest.raises(Exception, match="JWT_SECRET: must have at least 32 bytes"):
+        _settings({"AUTH": "jwt", "JWT_SECRET": "short"})
