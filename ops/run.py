@@ -122,8 +122,10 @@ def _settings(given: Mapping[str, str]) -> tuple[Settings, int]:
     if fsync not in FSYNC_CHOICES:
         problems.append(f"APPENDFSYNC={fsync}: must be one of {', '.join(FSYNC_CHOICES)}")
     placeholders = {**_PLACEHOLDERS, **({"JWT_SECRET": "x" * 32} if _needs_token_secret(given) else {})}
+    # What is blank is not given, and must not take a placeholder away.
+    said = {name: value for name, value in given.items() if value.strip()}
     try:
-        settings = Settings.from_environment({**placeholders, **given})
+        settings = Settings.from_environment({**placeholders, **said})
     except InvalidSettings as invalid:
         raise InvalidSettings([*invalid.problems, *problems]) from None
     if problems:
@@ -203,7 +205,7 @@ def _token_secret(given: Mapping[str, str], data_dir: Path) -> dict[str, str]:
 
 def _needs_token_secret(given: Mapping[str, str]) -> bool:
     sources = ("JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS")
-    return given.get("AUTH", "").strip() == "jwt" and not any(name in given for name in sources)
+    return given.get("AUTH", "").strip() == "jwt" and not any(given.get(name, "").strip() for name in sources)
 
 
 def _path(given: Mapping[str, str]) -> str:
