@@ -20,6 +20,7 @@ from engine.errors import InvalidSettings
 from engine.telemetry.logs import HUMAN, JSON
 from ops.console import complain
 from ops.external_stores import database_problem, redis_problem
+from ops.hints import hints
 from ops.problems import StackProblem
 from ops.processes import PROJECT_ROOT, free_port, port_is_free
 from ops.procfile import parse_procfile
@@ -62,12 +63,13 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
             _refuse_a_taken_port(settings.host, settings.port)
         _refuse_unreachable_stores(given)
         ports = _remembered_ports(data_dir / "ports.json")
+        address = f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/"
         plan = Plan(
             data_dir=data_dir,
             mark=hashlib.sha256(str(data_dir).encode()).hexdigest()[:16],
             host=settings.host,
             port=settings.port,
-            address=f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/",
+            address=address,
             redis_url=given.get("REDIS_URL"),
             queue_redis_url=given.get("QUEUE_REDIS_URL"),
             database_url=given.get("DATABASE_URL"),
@@ -84,7 +86,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
                 **_token_secret(given, data_dir),
             },
             log_format=JSON if settings.log_format == JSON else HUMAN,
-            hints=_hints(f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}", given, data_dir),
+            hints=hints(address, settings, given, data_dir),
             policy=RestartPolicy(options.restarts, options.restart_window),
             readiness_patience_seconds=options.readiness_patience,
         )
@@ -184,16 +186,6 @@ def _data_platform(given: Mapping[str, str], port: int) -> dict[str, str]:
     if "DATA_PLATFORM_SECRET" not in given:
         found["DATA_PLATFORM_SECRET"] = secrets.token_hex(16)
     return found
-
-
-def _hints(address: str, given: Mapping[str, str], data_dir: Path) -> list[str]:
-    """What a newcomer does next."""
-    folder = f"DATA_DIR={given['DATA_DIR']} " if "DATA_DIR" in given else ""
-    return [
-        f"open   {address}/ in a browser; {address}/docs has every request",
-        f"rush   {folder}make rush, in another terminal: a crowd at 1,000 coupons, with a verdict",
-        f"stop   Ctrl-C; what you did stays in {data_dir}",
-    ]
 
 
 def _token_secret(given: Mapping[str, str], data_dir: Path) -> dict[str, str]:

@@ -31,10 +31,10 @@ def test_a_fresh_stack_and_the_same_one_again_say_nothing_worrying_and_what_to_d
     driver.start_and_await_ready(*PROCFILE, DEMO_DATA="1")
     wait_until(lambda: PUBLISHED in driver.output, "the scheduler has made the demo shop live")
     wait_until(lambda: "\n  stop   Ctrl-C" in driver.output, "it says what to do next")
-    address = f"http://127.0.0.1:{driver.port}"
-    after = driver.output.split(f"Seonchak is ready: {address}/\n")[1]
-    assert after.startswith(f"  open   {address}/ in a browser; {address}/docs has every request\n  rush   ")
-    assert f"DATA_DIR={driver.data_dir} make rush" in after
+    address = f"http://127.0.0.1:{driver.port}/"
+    after = driver.output.split(f"Seonchak is ready: {address}\n")[1]
+    assert after.startswith(f"  open   {address} in a browser: the console, where a rush can be started; ")
+    assert f"\n  rush   DATA_DIR={driver.data_dir} make rush, " in after
     assert worrying_lines(driver) == []
     assert driver.stop() == 0
     driver.start_and_await_ready(*PROCFILE, DEMO_DATA="1")
