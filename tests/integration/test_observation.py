@@ -23,10 +23,12 @@ from engine.ledger.followups import FollowupKind
 from engine.outcomes import Submitted
 from engine.telemetry import metrics
 from engine.telemetry.logs import formatter
+from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.guard import watch_lanes
 from engine.upkeep.observation import observe_ledger, observe_queues
 from scheduler import jobs
 from tests.integration import placed_orders, shop
+from tests.integration.audited_shop import open_shop
 from tests.integration.offers import lane_of, offer, win, win_all
 from tests.integration.placed_orders import add_order, execute, without_ledger, without_redis
 from workers.main import Worker
@@ -160,6 +162,48 @@ def test_a_rebuild_is_counted_with_its_verdict_and_its_time(engine: Engine) -> N
     watch_lanes(engine)
     assert value("guard_verdicts_total", verdict="rebuild") == verdicts + 1
     assert value("rebuild_seconds_count", result="opened") == rebuilds + 1
+
+
+def test_what_an_audit_found_off_is_exported_until_it_is_in_order_again(engine: Engine) -> None:
+    audited = open_shop(engine)
+    jobs.auditing(lambda: True)(engine)
+    assert exported_off() == set()
+    ended = value("audit_timestamp_seconds")
+    assert ended > 0
+    execute(engine, "UPDATE accounts SET balance = balance + 1 WHERE user_id = (SELECT min(user_id) FROM accounts)")
+    audited.gate.hset(audited.winners_key(), "999", "11 0.1.999.c")
+    jobs.auditing(lambda: True)(engine)
+    assert exported_off() == {CheckName.BALANCES, CheckName.WINNERS}
+    assert value("audit_timestamp_seconds") > ended
+    execute(engine, "UPDATE accounts SET balance = balance - 1 WHERE user_id = (SELECT min(user_id) FROM accounts)")
+    audited.gate.hdel(audited.winners_key(), "999")
+    jobs.auditing(lambda: True)(engine)
+    assert exported_off() == set()
+
+
+def test_an_audit_that_has_to_leave_gives_no_all_clear(engine: Engine) -> None:
+    audited = open_shop(engine)
+    audited.gate.hset(audited.winners_key(), "999", "11 0.1.999.c")
+    jobs.auditing(lambda: True)(engine)
+    jobs.auditing(lambda: False)(engine)
+    assert exported_off() == {CheckName.WINNERS}
+
+
+def exported_off() -> set[CheckName]:
+    """The checks that did not hold, of those that were exported: all."""
+    found = {
+        check: metrics.REGISTRY.get_sample_value("seonchak_audit_check_ok", {"check": check}) for check in CheckName
+    }
+    assert None not in found.values()
+    return {check for check, ok in found.items() if not ok}
+
+
+def test_an_audit_that_could_not_look_exports_nothing(engine: Engine) -> None:
+    jobs.auditing(lambda: True)(engine)
+    before = value("audit_timestamp_seconds")
+    with pytest.raises(LedgerUnavailable):
+        jobs.auditing(lambda: True)(without_ledger(engine))
+    assert value("audit_timestamp_seconds") == before
 
 
 def test_one_request_is_followed_from_the_gate_to_what_follows(engine: Engine, log: io.StringIO) -> None:
