@@ -62,7 +62,7 @@ class RequestTimes:
         self._tally.hand_over()
 
 
-class Pulse:
+class LoopPulse:
     """Tells every second that the event loop goes round: one that is blocked is not heard."""
 
     SECONDS = 1.0
