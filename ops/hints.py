@@ -13,8 +13,9 @@ def hints(address: str, settings: Settings, given: Mapping[str, str], data_dir: 
     folder = f"DATA_DIR={given['DATA_DIR']} " if "DATA_DIR" in given else ""
     rush = ", where a rush can be started" if given.get("DEMO_DATA", "1") == "1" else ""
     return [
-        f"open   {address} in a browser: the console{rush}; {address}docs has every request",
+        f"open   {address} in a browser: the console{rush}",
         *(_tokens(settings, folder) if settings.auth == "jwt" else _rush(folder)),
+        f"docs   {address}docs: every request and every answer",
         f"stop   Ctrl-C; what you did stays in {data_dir}",
     ]
 

@@ -33,7 +33,7 @@ def test_a_fresh_stack_and_the_same_one_again_say_nothing_worrying_and_what_to_d
     wait_until(lambda: "\n  stop   Ctrl-C" in driver.output, "it says what to do next")
     address = f"http://127.0.0.1:{driver.port}/"
     after = driver.output.split(f"Seonchak is ready: {address}\n")[1]
-    assert after.startswith(f"  open   {address} in a browser: the console, where a rush can be started; ")
+    assert after.startswith(f"  open   {address} in a browser: the console, where a rush can be started\n")
     assert f"\n  rush   DATA_DIR={driver.data_dir} make rush, " in after
     assert worrying_lines(driver) == []
     assert driver.stop() == 0

@@ -21,8 +21,8 @@ def proposed(given: dict[str, str], settings: Settings = OPEN) -> dict[str, str]
 
 def test_the_page_to_open_comes_first_then_the_rush_to_start() -> None:
     found = proposed({})
-    assert list(found) == ["open", "rush", "stop"]
-    assert found["open"].startswith(f"{ADDRESS} in a browser: the console, where a rush can be started; ")
+    assert list(found) == ["open", "rush", "docs", "stop"]
+    assert found["open"] == (f"{ADDRESS} in a browser: the console, where a rush can be started")
     assert found["rush"].startswith("make rush, ")
     assert found["stop"].endswith("/srv/var")
 
@@ -45,5 +45,5 @@ def test_in_a_shop_that_is_none_to_play_with_the_page_starts_no_rush() -> None:
 )
 def test_where_callers_say_who_they_are_a_token_is_what_is_needed_first(settings: Settings, begins: str) -> None:
     found = proposed({}, settings)
-    assert list(found) == ["open", "token", "stop"]
+    assert list(found) == ["open", "token", "docs", "stop"]
     assert found["token"].startswith(begins)
