@@ -11,10 +11,11 @@ import httpx
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from engine.upkeep.auditing.findings import CheckName
 from ops.metrics_folder import metrics_folder
 from ops.processes import children_of
 from tests.e2e.scrapes import Scrape, scrape
-from tests.e2e.whole_stack import Shop
+from tests.e2e.whole_stack import ANSWER_SECONDS, Shop
 from tests.integration.stack_driver import wait_until
 
 COUPONS = 40
@@ -24,9 +25,9 @@ CROWD = 8
 
 def rush(shop: Shop, coupon_id: int) -> list[int]:
     """Every user asks twice, many at a time; the statuses of the answers."""
-    asks = [user_id for user_id in range(1, USERS + 1) for _ in range(2)]
+    askers = [user_id for user_id in range(1, USERS + 1) for _ in range(2)]
     with ThreadPoolExecutor(CROWD) as crowd:
-        return list(crowd.map(lambda user_id: shop.issue(coupon_id, user_id).status_code, asks))
+        return list(crowd.map(lambda user_id: shop.issue(coupon_id, user_id).status_code, askers))
 
 
 def await_recorded(shop: Shop, coupon_id: int, count: int) -> None:
@@ -34,9 +35,29 @@ def await_recorded(shop: Shop, coupon_id: int, count: int) -> None:
     wait_until(lambda: shop.scalar(query, coupon_id=coupon_id) == count, f"{count} coupons are recorded")
 
 
-def decided(later: Scrape, earlier: Scrape, outcome: str) -> float:
-    name, labels = "seonchak_decisions_total", {"kind": "coupon_issue", "outcome": outcome}
+def decided(later: Scrape, earlier: Scrape, outcome: str, kind: str = "coupon_issue") -> float:
+    name, labels = "seonchak_decisions_total", {"kind": kind, "outcome": outcome}
     return later.value(name, **labels) - earlier.value(name, **labels)
+
+
+def asks(later: Scrape, earlier: Scrape, kind: str) -> float:
+    """How many asks went in calls of that kind."""
+    name = "seonchak_gate_call_asks_sum"
+    return later.value(name, kind=kind) - earlier.value(name, kind=kind)
+
+
+def await_answers(shop: Shop, before: Scrape, route: str, expected: dict[str, int]) -> None:
+    """Wait until exactly so many answers of each status are told, all of them given without Flask."""
+
+    def told() -> dict[str, float]:
+        name, way, now = "seonchak_http_request_seconds_count", {"route": route, "way": "short"}, scrape(shop)
+        found = {
+            status: now.total(name, **way, status=status) - before.total(name, **way, status=status)
+            for status in ("200", "202", "404", "409", "500", "503")
+        }
+        return {status: count for status, count in found.items() if count}
+
+    wait_until(lambda: told() == expected, f"the web processes have handed their times over: {route}")
 
 
 def test_the_sums_over_all_processes_are_what_happened(shop: Shop) -> None:
@@ -56,28 +77,49 @@ def test_the_sums_over_all_processes_are_what_happened(shop: Shop) -> None:
     assert decided(now, before, "issued") == COUPONS
     refused = {outcome: decided(now, before, outcome) for outcome in ("already_issued", "sold_out")}
     assert sum(refused.values()) == 2 * USERS - COUPONS
-    asked = "seonchak_gate_call_asks_sum"
-    assert now.value(asked, kind="issue") - before.value(asked, kind="issue") == 2 * USERS
+    assert asks(now, before, "issue") == 2 * USERS
 
-    def answered(later: Scrape) -> dict[str, float]:
-        name = "seonchak_http_request_seconds_count"
-        return {
-            status: later.total(name, route="issue", status=status) - before.total(name, route="issue", status=status)
-            for status in ("202", "409")
-        }
+    await_answers(shop, before, "issue", {"202": COUPONS, "409": 2 * USERS - COUPONS})
 
-    expected = {"202": COUPONS, "409": 2 * USERS - COUPONS}
-    wait_until(lambda: answered(scrape(shop)) == expected, "the web processes have handed their times over")
+
+def test_orders_and_polls_that_flask_never_sees_are_counted_one_by_one(shop: Shop) -> None:
+    user_id, product_id = shop.add_user(balance=10_000), shop.add_product(stock=COUPONS - 1)
+    before = scrape(shop)
+    with ThreadPoolExecutor(CROWD) as crowd:
+        placed = list(crowd.map(lambda _: shop.order(user_id, {product_id: 1}), range(COUPONS)))
+        accepted = [each.json()["requestId"] for each in placed if each.status_code == 202]
+        polled = list(crowd.map(lambda request_id: shop.client.get(f"/requests/{request_id}"), accepted))
+    assert len(accepted) == COUPONS - 1
+    assert {each.status_code for each in polled} == {200}
+    assert decided(scrape(shop), before, "reserved", kind="order") == COUPONS - 1
+    assert decided(scrape(shop), before, "out_of_stock", kind="order") == 1
+    assert asks(scrape(shop), before, "order") == COUPONS
+    assert asks(scrape(shop), before, "look") == COUPONS - 1
+    await_answers(shop, before, "orders", {"202": COUPONS - 1, "409": 1})
+    await_answers(shop, before, "requests", {"200": COUPONS - 1})
+
+
+def test_what_the_regular_audit_found_is_told(shop: Shop) -> None:
+    name = "seonchak_audit_check_ok"
+    expected = sorted(check.value for check in CheckName)
+    wait_until(lambda: scrape(shop).labels_of(name, "check") == expected, "every check has been looked at")
+    assert scrape(shop).value("seonchak_audit_timestamp_seconds") > 0
 
 
 def test_several_processes_have_a_share_in_the_sums(shop: Shop) -> None:
     """The negative control: were one process' numbers shown for all, the sum would be one of the shares."""
-    coupon_id = shop.add_coupon(quantity=COUPONS)
-    rush(shop, coupon_id)
     folder = metrics_folder(Path(shop.driver.stack.data_dir))
-    shares = [issued_in(folder / f"counter_{pid}.db") for pid in children_of(shop.driver.stack.pids["web"])]
-    counted = [share for share in shares if share]
-    assert len(counted) == 2, shares
+    counted: list[float] = []
+
+    def both_have_issued() -> bool:
+        # On a connection of its own: one that is kept is always the same process'.
+        with httpx.Client(base_url=shop.client.base_url, timeout=ANSWER_SECONDS) as alone:
+            assert alone.post(f"/coupons/{shop.add_coupon(quantity=1)}/issue", json={"userId": 1}).status_code == 202
+        shares = [issued_in(folder / f"counter_{pid}.db") for pid in children_of(shop.driver.stack.pids["web"])]
+        counted[:] = [share for share in shares if share]
+        return len(counted) == 2
+
+    wait_until(both_have_issued, "both web processes have given a coupon")
     issued = scrape(shop).value("seonchak_decisions_total", kind="coupon_issue", outcome="issued")
     assert max(counted) < issued
     assert sum(counted) <= issued
