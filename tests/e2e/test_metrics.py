@@ -83,7 +83,8 @@ def test_the_sums_over_all_processes_are_what_happened(shop: Shop) -> None:
 
 
 def test_orders_and_polls_that_flask_never_sees_are_counted_one_by_one(shop: Shop) -> None:
-    user_id, product_id = shop.add_user(balance=10_000), shop.add_product(stock=COUPONS - 1)
+    # Rich enough to pay for all: an order that could not be paid would give its unit back to the one too many.
+    user_id, product_id = shop.add_user(balance=1000 * COUPONS), shop.add_product(price=1000, stock=COUPONS - 1)
     before = scrape(shop)
     with ThreadPoolExecutor(CROWD) as crowd:
         placed = list(crowd.map(lambda _: shop.order(user_id, {product_id: 1}), range(COUPONS)))
