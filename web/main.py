@@ -14,6 +14,7 @@ from web.app import create_app
 from web.demo_rush import Demo
 from web.door import Door
 from web.limits import limits_from
+from web.open_files import raise_limit_on_open_files
 from web.tokens import authenticator_from
 
 
@@ -26,6 +27,7 @@ def door_of_this_process() -> Door:
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    raise_limit_on_open_files()
     engine = Engine.connect(settings)
     pulse = Pulse(engine.gate, "web").start()
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.

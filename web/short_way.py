@@ -21,6 +21,7 @@ from engine.gate.coupons import IssueAsk
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
+from web.admission import Admission, Share
 from web.coupons import issue_submitted
 from web.current import Serving
 from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, Header, json_answer, problem_answer, worded_answer
@@ -53,7 +54,8 @@ logger = logging.getLogger(__name__)
 class ShortWay:
     """Answers what it recognises. Used from one event loop."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, admission: Admission) -> None:
+        self._submissions, self._reads = admission.submissions, admission.reads
         self._loop = asyncio.get_running_loop()
         self._engine = engine = serving.engine
         self._crowd = Crowd(engine, self._deliver)
@@ -122,7 +124,7 @@ class ShortWay:
         return self._issue(asked, IssueAsk(coupon_id, user_id, text)) if VISIBLE_ASCII.fullmatch(text) else None
 
     async def _issue(self, asked: Asked, ask: IssueAsk) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.issue(ask, told))
+        outcome = await self._outcome(self._submissions, lambda told: self._crowd.issue(ask, told))
         if isinstance(outcome, Issued):
             return json_answer(202, issue_submitted(outcome), _location(outcome.request_id), _RETRY)
         return self._refused(asked, outcome)
@@ -144,7 +146,7 @@ class ShortWay:
         return None if lane is None else self._order(asked, lane, ask)
 
     async def _order(self, asked: Asked, lane: int, ask: OrderAsk) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.order(lane, ask, told))
+        outcome = await self._outcome(self._submissions, lambda told: self._crowd.order(lane, ask, told))
         if isinstance(outcome, Submitted):
             return json_answer(202, order_submitted(outcome), _location(outcome.request_id), _RETRY)
         return self._refused(asked, outcome)
@@ -156,7 +158,7 @@ class ShortWay:
         return None if caller is None else self._show_request(asked, request_id, caller)
 
     async def _show_request(self, asked: Asked, request_id: str, caller: Caller) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.look(request_id, told))
+        outcome = await self._outcome(self._reads, lambda told: self._crowd.look(request_id, told))
         if not isinstance(outcome, RequestState):
             return self._refused(asked, outcome)
         if not outcome.is_seen_by(caller.only_sees):
@@ -182,19 +184,22 @@ class ShortWay:
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)
 
     async def _show_shared(self, asked: Asked, turnstile: Turnstile[Language, Answered]) -> Answered:
-        outcome = await self._outcome(lambda told: turnstile.put(asked.language, told))
+        outcome = await self._outcome(self._reads, lambda told: turnstile.put(asked.language, told))
         return outcome if isinstance(outcome, Answered) else self._refused(asked, outcome)
 
     # -- the crowd
 
-    async def _outcome(self, put: Callable[[Any], None]) -> Any:
-        """What the crowd's turnstile tells."""
+    async def _outcome(self, share: Share, put: Callable[[Any], None]) -> Any:
+        """What the crowd's turnstile tells. Takes a place until then."""
+        if share.is_full:  # the last places went while this request's body was read
+            return GateUnavailable(f"all {share.places} places for {share.name} are taken")
         told: asyncio.Future[Any] = self._loop.create_future()
-        try:
-            put(told)
-        except EngineError as error:
-            return error
-        return await told
+        with share:
+            try:
+                put(told)
+            except EngineError as error:
+                return error
+            return await told
 
     def _deliver(self, pairs: Sequence[tuple[Any, Any]]) -> None:
         """Wake the loop once for all who went together. In a turnstile's thread."""
