@@ -88,6 +88,7 @@ class Door:
             headers,
             len(headers) != len(scope["headers"]),
             body,
+            (scope.get("client") or ("",))[0],
         )
         if self._short_way is None:
             self._short_way = ShortWay(self._flask.extensions[EXTENSION], self._admission)

@@ -14,10 +14,11 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import EngineError, GateUnavailable, LedgerUnavailable
+from engine.errors import EngineError, GateUnavailable, LedgerUnavailable, TooManyAsks
 from engine.flow.crowd import PLACES, Crowd
 from engine.flow.turnstile import Passed, Turnstile
 from engine.gate.coupons import IssueAsk
+from engine.gate.turns import TurnLimits
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
@@ -31,7 +32,7 @@ from web.key_sources import KeysUnavailable
 from web.languages import Language
 from web.orders import OrderBody, order_asked, order_submitted
 from web.popular import popular_shown
-from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR
+from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR, TOO_MANY_REQUESTS, whole_seconds
 from web.products import products_shown
 from web.requests import request_shown
 from web.strict_json import MAX_BODY_BYTES, read_json
@@ -62,6 +63,7 @@ class ShortWay:
         self._outage_log = serving.outage_log
         self._refusals = serving.refusals
         self._authenticator = serving.authenticator
+        self._limits = serving.limits
         self._shared = {
             "/api/v1/products": self._one_for_all(lambda: product_offers.list_products(engine), products_shown),
             "/api/v1/products/popular": self._one_for_all(lambda: popularity.popular_products(engine), popular_shown),
@@ -106,6 +108,12 @@ class ShortWay:
             return None
         return caller if isinstance(caller, Caller) else None
 
+    def _limits_of(self, caller: Caller, asked: Asked) -> TurnLimits:
+        """What a submission counts against where it is decided."""
+        if self._limits is None:
+            return ()
+        return self._limits.of(caller, asked.peer, asked.headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+
     # -- issuing
 
     def _recognise_issue(self, asked: Asked, coupon_id: int) -> Awaitable[Answered] | None:
@@ -118,10 +126,10 @@ class ShortWay:
         if caller is None or not caller.may_act_for(user_id):
             return None
         key = asked.headers.get(b"idempotency-key")
-        if key is None:
-            return self._issue(asked, IssueAsk(coupon_id, user_id))
-        text = key.decode("latin-1")
-        return self._issue(asked, IssueAsk(coupon_id, user_id, text)) if VISIBLE_ASCII.fullmatch(text) else None
+        text = None if key is None else key.decode("latin-1")
+        if text is not None and not VISIBLE_ASCII.fullmatch(text):
+            return None
+        return self._issue(asked, IssueAsk(coupon_id, user_id, text, self._limits_of(caller, asked)))
 
     async def _issue(self, asked: Asked, ask: IssueAsk) -> Answered:
         outcome = await self._outcome(self._submissions, lambda told: self._crowd.issue(ask, told))
@@ -134,13 +142,14 @@ class ShortWay:
     def _recognise_order(self, asked: Asked) -> Awaitable[Answered] | None:
         key, caller = asked.headers.get(b"idempotency-key"), self._caller(asked)
         text = None if key is None else key.decode("latin-1")
-        if not _is_plain_json(asked) or (text is not None and not VISIBLE_ASCII.fullmatch(text)):
+        if caller is None or not _is_plain_json(asked) or (text is not None and not VISIBLE_ASCII.fullmatch(text)):
             return None
         try:
-            ask = order_asked(OrderBody.model_validate(read_json(asked.body)), text)
+            body = OrderBody.model_validate(read_json(asked.body))
+            ask = order_asked(body, text, self._limits_of(caller, asked))
         except ValueError:  # JSON's and pydantic's errors both are
             return None
-        if caller is None or not caller.may_act_for(ask.user_id):
+        if not caller.may_act_for(ask.user_id):
             return None
         lane = only_lane_of(self._engine, ask)
         return None if lane is None else self._order(asked, lane, ask)
@@ -209,6 +218,9 @@ class ShortWay:
         if isinstance(outcome, Refused):
             self._refusals.count(outcome.code.value, outcome.detail)
             return problem_answer(outcome.code.value, asked.language, outcome.detail)
+        if isinstance(outcome, TooManyAsks):
+            seconds = whole_seconds(outcome.milliseconds)
+            return problem_answer(TOO_MANY_REQUESTS, asked.language, retry_after_seconds=seconds)
         if isinstance(outcome, GateUnavailable):
             self._outage_log.warn("gate", outcome)
             self._refusals.count(BUSY)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from web.limits import address_of
+from web.limits import address_of, whereabouts
 from web.wsgi_bridge import TooManyWaiting, WsgiBridge, _environ
 
 SCOPE = {"method": "GET", "path": "/", "query_string": b"", "http_version": "1.1", "headers": []}
@@ -29,13 +29,13 @@ def environ_with(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
 def test_a_header_that_came_twice_is_one_with_both_values() -> None:
     environ = environ_with((b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-for", b"198.51.100.7"))
     assert environ["HTTP_X_FORWARDED_FOR"] == "192.0.2.1,198.51.100.7"
-    assert address_of(environ, proxies=1) == "198.51.100.7"
+    assert address_of(*whereabouts(environ), proxies=1) == "198.51.100.7"
 
 
 def test_no_header_passes_for_another_by_an_underscore() -> None:
     environ = environ_with((b"x-forwarded-for", b"198.51.100.7"), (b"x_forwarded_for", b"192.0.2.1"))
     assert environ["HTTP_X_FORWARDED_FOR"] == "198.51.100.7"
-    assert address_of(environ, proxies=1) == "198.51.100.7"
+    assert address_of(*whereabouts(environ), proxies=1) == "198.51.100.7"
     assert "CONTENT_LENGTH" not in environ_with((b"content_length", b"5"))
 
 
