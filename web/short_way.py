@@ -22,6 +22,7 @@ from engine.gate.turns import TurnLimits
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
+from engine.telemetry import metrics
 from web.admission import Admission, Share
 from web.coupons import issue_submitted
 from web.current import Serving
@@ -184,10 +185,12 @@ class ShortWay:
         """Who waits gets one answer, looked for once after the last of them came, rendered once a language."""
 
         def pass_on(languages: Sequence[Language]) -> Passed[Answered]:
-            found = look()
-            answers = {
-                language: worded_answer(200, show(found, language), language, not found) for language in set(languages)
-            }
+            with metrics.timed_call("shared", len(languages)):
+                found = look()
+                answers = {
+                    language: worded_answer(200, show(found, language), language, not found)
+                    for language in set(languages)
+                }
             return Passed([answers[language] for language in languages])
 
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)
@@ -201,6 +204,7 @@ class ShortWay:
     async def _outcome(self, share: Share, put: Callable[[Any], None]) -> Any:
         """What the crowd's turnstile tells. Takes a place until then."""
         if share.is_full:  # the last places went while this request's body was read
+            metrics.TURNED_AWAY.inc()
             return GateUnavailable(f"all {share.places} places for {share.name} are taken")
         told: asyncio.Future[Any] = self._loop.create_future()
         with share:

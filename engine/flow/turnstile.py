@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from engine.errors import BrokenContract, EngineError, GateUnavailable, LedgerUnavailable
+from engine.telemetry import metrics
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -77,8 +78,10 @@ class Turnstile(Generic[Ask, Answer]):
         now = self._now()
         with self._came:
             if self._closed or len(self._waiting) >= self._places:
+                metrics.TURNED_AWAY.inc()
                 raise GateUnavailable(f"{self._name}: too many are waiting")
             if self._waiting and self._waiting[0][2] < now - self._patience_seconds:
+                metrics.TURNED_AWAY.inc()
                 raise GateUnavailable(f"{self._name}: they wait for too long")
             self._waiting.append((ask, told, now))
             if self._thread is None:
@@ -106,6 +109,7 @@ class Turnstile(Generic[Ask, Answer]):
                 count = min(len(self._waiting), self._at_once)
                 batch = [self._waiting.popleft() for _ in range(count)]
             if late:
+                metrics.TURNED_AWAY.inc(len(late))
                 too_late = GateUnavailable(f"{self._name}: waited for too long")
                 self._deliver([(told, too_late) for told in late])
             if batch:

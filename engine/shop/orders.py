@@ -17,7 +17,8 @@ from engine.gate.stock import OrderAttempt, Reservation
 from engine.gate.turns import TurnLimits
 from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
-from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
+from engine.outcomes import Refusal, Refused, RequestKind, ReserveStatus, Submitted
+from engine.telemetry import metrics
 
 _KEY_REUSED = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
 
@@ -68,10 +69,17 @@ def place_orders(
 
     Raises GateUnavailable when nothing could be decided for any of them.
     """
-    attempts = _attempts(engine, asks)
-    going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
-    reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    try:
+        with metrics.timed_call("order", len(asks)):
+            attempts = _attempts(engine, asks)
+            going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt]
+            reserved = stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else []
+    except GateUnavailable:
+        metrics.count_decisions(RequestKind.ORDER, [metrics.UNAVAILABLE] * len(asks))
+        raise
+    _count(reserved, keys_reused=len(asks) - len(going))
     reach("order.decided")
+    reservations = iter(reserved)
     outcomes: list[Submitted | Refused | EngineError] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):
@@ -87,6 +95,14 @@ def place_orders(
         else:
             outcomes.append(_not_granted(reservation, ask))
     return outcomes, ring
+
+
+def _count(reserved: Sequence[Reservation | GateUnavailable], *, keys_reused: int = 0) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [each.request_id for each in reserved if isinstance(each, Reservation) and each.request_id]
+        logger.debug("accepted %d orders", len(request_ids), extra={"request_ids": request_ids})
+    outcomes = [metrics.UNAVAILABLE if isinstance(each, GateUnavailable) else each.status for each in reserved]
+    metrics.count_decisions(RequestKind.ORDER, [*outcomes, *[metrics.KEY_REUSED] * keys_reused])
 
 
 def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | None]:
@@ -107,6 +123,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     """Reserve lane by lane in ascending order; a refusal in one gives back what the earlier ones reserved."""
     (attempt,) = _attempts(engine, [ask])
     if attempt is None:
+        _count([], keys_reused=1)
         return _KEY_REUSED
     by_lane: dict[int, list[tuple[int, int]]] = {}
     for product_id, quantity in ask.quantities:
@@ -115,7 +132,8 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
-        except GateUnavailable:
+        except GateUnavailable as error:
+            _count([error])
             # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
             # the same key has been told meanwhile that it holds these units. In the last one the order may have been
             # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
@@ -123,6 +141,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:
+            _count([reservation])
             _give_back(engine, attempt)
             outcome = _not_granted(reservation, ask)
             if isinstance(outcome, EngineError):
@@ -130,6 +149,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             return outcome
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
+    _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
     return Submitted(reservation.request_id, ask.user_id)

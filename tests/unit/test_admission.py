@@ -17,6 +17,7 @@ from engine.gate.outbox import Whereabouts
 from engine.gate.request_ids import RequestId, repeatable_nonce
 from engine.outcomes import IssueStatus, RequestKind
 from engine.shop import product_offers
+from engine.telemetry import metrics
 from web.admission import Admission, Share
 from web.app import create_app
 from web.door import Door
@@ -192,6 +193,17 @@ def test_of_who_is_sent_away_not_even_the_body_is_read(front: Front) -> None:
         front.issue(user)
     front.go_round()
     assert front.settle(front.come_with_half_a_body("/api/v1/coupons/7/issue")) == [503]
+
+
+def test_everybody_who_is_sent_away_is_counted(front: Front) -> None:
+    before = metrics.REGISTRY.get_sample_value("seonchak_turned_away_total") or 0.0
+    inside = [front.issue(user) for user in range(1, PLACES)]
+    front.go_round()
+    together = [front.issue(user) for user in range(10, 13)]  # two of them find that the last place is gone
+    front.go_round()
+    assert front.settle(front.issue(20)) == [503]
+    assert sum(task.done() for task in (*inside, *together)) == 2
+    assert metrics.REGISTRY.get_sample_value("seonchak_turned_away_total") == before + 3
 
 
 def test_half_sent_bodies_take_no_places(front: Front, gate: SlowGate) -> None:
