@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from engine.telemetry import metrics
+from web.admission import Admission, Share, busy_answer
 from web.bodies import BODY_SECONDS, Bodies, BodyTooSlow, ClientGone, Receive
 from web.current import EXTENSION
 from web.exchange import Answered, Asked, problem_answer
@@ -33,8 +35,9 @@ logger = logging.getLogger(__name__)
 class Door:
     """The ASGI application of one process: the short way in front of a Flask application."""
 
-    def __init__(self, flask: Any, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, flask: Any, body_seconds: float = BODY_SECONDS, admission: Admission | None = None) -> None:
         self._flask = flask
+        self._admission = admission or Admission()
         self._bodies = Bodies(body_seconds)
         self._short_way: ShortWay | None = None
         self._bridge = WsgiBridge(flask.wsgi_app)
@@ -45,8 +48,12 @@ class Door:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
+            share = self._admission.share_of(scope["method"], scope["path"])
             try:
-                answered = await self._answer(scope, receive)
+                if share is not None and share.is_full:
+                    answered = self._turn_away(share, scope)
+                else:
+                    answered = await self._answer(scope, receive)
             except ClientGone:
                 return
             except TooManyWaiting:
@@ -64,6 +71,15 @@ class Door:
         self._bridge.close()
         self._flask.extensions[EXTENSION].refusals.close()
 
+    def _turn_away(self, share: Share, scope: Scope) -> Answered:
+        """Before anything else is done for them, bodies included: being busy must not make us busier."""
+        serving = self._flask.extensions[EXTENSION]
+        serving.outage_log.warn("door", f"all {share.places} places for {share.name} are taken")
+        serving.refusals.count(BUSY)
+        metrics.TURNED_AWAY.inc()
+        self._times.end(self._times.begin(), scope["path"], SHORT, BUSY_STATUS)
+        return busy_answer(scope["headers"])
+
     async def _answer(self, scope: Scope, receive: Receive) -> Answered:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         body = b""
@@ -79,9 +95,10 @@ class Door:
             headers,
             len(headers) != len(scope["headers"]),
             body,
+            (scope.get("client") or ("",))[0],
         )
         if self._short_way is None:
-            self._short_way = ShortWay(self._flask.extensions[EXTENSION])
+            self._short_way = ShortWay(self._flask.extensions[EXTENSION], self._admission)
         begun, way = self._times.begin(), VIEWS
         try:
             on_its_way = self._short_way.recognise(asked)

@@ -9,11 +9,12 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from engine.context import Engine
-from engine.errors import GateUnavailable
+from engine.errors import EngineError, GateUnavailable, TooManyAsks
 from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
+from engine.gate.turns import TurnLimits
 from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
 from engine.outcomes import Refusal, Refused, RequestKind, ReserveStatus, Submitted
@@ -25,19 +26,24 @@ logger = logging.getLogger(__name__)
 
 
 class OrderAsk(NamedTuple):
-    """What somebody wants to order: ``quantities`` are (product id, units), each product once, in order of the id."""
+    """What somebody wants to order: ``quantities`` are (product id, units), each product once, in order of the id.
+
+    ``limits`` are what the ask counts against, unless it was answered before.
+    """
 
     user_id: int
     quantities: tuple[tuple[int, int], ...]
     user_coupon_id: int | None = None
     idempotency_key: str | None = None
+    limits: TurnLimits = ()
 
 
 def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     """Hold the stock of an order and submit it.
 
-    Raises GateUnavailable when nothing could be decided or the answer did not arrive: the same ask with the same
-    idempotency key gets the first answer, and the sweeper gives back what was held for nothing.
+    Raises TooManyAsks when one of the limits is reached, unless this very ask was answered before. Raises
+    GateUnavailable when nothing could be decided or the answer did not arrive: the same ask with the same idempotency
+    key gets the first answer, and the sweeper gives back what was held for nothing.
     """
     lane = only_lane_of(engine, ask)
     if lane is None:
@@ -45,7 +51,7 @@ def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     (outcome,), ring = place_orders(engine, lane, [ask])
     if ring:
         engine.bell.ring(lane)
-    if isinstance(outcome, GateUnavailable):
+    if isinstance(outcome, EngineError):
         raise outcome
     return outcome
 
@@ -58,7 +64,7 @@ def only_lane_of(engine: Engine, ask: OrderAsk) -> int | None:
 
 def place_orders(
     engine: Engine, lane: int, asks: Sequence[OrderAsk]
-) -> tuple[list[Submitted | Refused | GateUnavailable], bool]:
+) -> tuple[list[Submitted | Refused | EngineError], bool]:
     """As :func:`place_order` for orders of one lane, one after the other, together; and whether to ring its bell.
 
     Raises GateUnavailable when nothing could be decided for any of them.
@@ -74,7 +80,7 @@ def place_orders(
     _count(reserved, keys_reused=len(asks) - len(going))
     reach("order.decided")
     reservations = iter(reserved)
-    outcomes: list[Submitted | Refused | GateUnavailable] = []
+    outcomes: list[Submitted | Refused | EngineError] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):
         if attempt is None:
@@ -87,7 +93,7 @@ def place_orders(
             ring = ring or reservation.ring
             outcomes.append(Submitted(reservation.request_id, ask.user_id))
         else:
-            outcomes.append(_refusal(reservation, ask))
+            outcomes.append(_not_granted(reservation, ask))
     return outcomes, ring
 
 
@@ -106,7 +112,7 @@ def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | N
     claims = [(ask.user_id, nonce, _fingerprint(ask)) for ask, nonce in keyed]
     granted = iter(stock.claim_idempotency_keys(engine.gate, claims))
     return [
-        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None)
+        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None, limits=ask.limits)
         if ask.idempotency_key is None or next(granted)
         else None
         for ask, nonce in zip(asks, nonces, strict=True)
@@ -137,7 +143,10 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
         if not reservation.granted:
             _count([reservation])
             _give_back(engine, attempt)
-            return _refusal(reservation, ask)
+            outcome = _not_granted(reservation, ask)
+            if isinstance(outcome, EngineError):
+                raise outcome
+            return outcome
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     _count([reservation])
@@ -204,7 +213,9 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
             continue
 
 
-def _refusal(reservation: Reservation, ask: OrderAsk) -> Refused:
+def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAsks:
+    if reservation.status is ReserveStatus.WAIT:
+        return TooManyAsks(reservation.wait_ms)
     if reservation.status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Refused(Refusal.PRODUCT_NOT_FOUND)
     requested = dict(ask.quantities)

@@ -59,7 +59,7 @@ HTTP_FAULTS = Counter(
 )
 TURNED_AWAY = Counter(
     "turned_away",
-    "Asks that were told to come again because all places to wait were taken.",
+    "Asks that were told to come again because all places were taken or the wait was too long.",
     namespace=PREFIX,
     registry=REGISTRY,
 )

@@ -78,7 +78,7 @@ async def ask(door: Door) -> None:
 @pytest.fixture
 def answered_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put these in place of the short way's and of Flask's answers; without one of the short way's, it is Flask's."""
-    monkeypatch.setattr(ShortWay, "__init__", lambda _self, _serving: None)
+    monkeypatch.setattr(ShortWay, "__init__", lambda _self, _serving, _admission: None)
     monkeypatch.setattr(ShortWay, "close", lambda _self: None)
 
     def put(short: Callable[[], Awaitable[Answered]] | None, views: Callable[[], Awaitable[Answered]] = never) -> None:
