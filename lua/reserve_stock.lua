@@ -2,10 +2,11 @@
 --
 -- Invariant: no product's available units go below zero, and units are never taken without a hold that says for whom
 -- and until when. In the order's last lane the hold and the outbox entry are one atomic step, and only while every
--- hold in an earlier lane is within its time: whoever slept between two lanes is not accepted on holds that have ended.
+-- hold in an earlier lane is within its time, and that lane was not rebuilt: whoever slept between two lanes is not
+-- accepted on holds that have ended.
 --
 -- KEYS
---   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch)
+--   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch, built:<lane>)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
 --   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane
@@ -35,7 +36,7 @@
 --   {'ending'}                            this request's hold is overdue; its end is being asked of the ledger
 --   {'replayed', request id, 0, built epoch, deadline, lines, product id, name, …}   as 'reserved' was; the deadline
 --     '' once the hold has ended
---   {'hold_expired'}                      a hold in an earlier lane is past its deadline
+--   {'hold_expired'}                      a hold in an earlier lane is past its deadline, or older than a rebuild
 --   {'wait', milliseconds}                whoever orders has had all their turns; nothing is changed or remembered
 --   {'product_not_found', product id}                     unknown or not on sale
 --   {'out_of_stock', product id, available, …}            every product that is short
@@ -117,6 +118,12 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if held_until_ms and now_ms >= held_until_ms then
   return {'hold_expired'}
+end
+for earlier, built in string.gmatch(order.held, '(%d+):(%d+)') do
+  local required = redis.call('HGET', lane_key, 'built:' .. earlier)
+  if required and tonumber(built) < tonumber(required) then
+    return {'hold_expired'}
+  end
 end
 
 -- A turn is taken as take_turn.lua does, which says how and why. What was answered before has cost its turn then.

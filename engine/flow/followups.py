@@ -29,7 +29,7 @@ from engine.ledger import statistics
 from engine.ledger.followups import Failure, Followup, FollowupKind
 from engine.ledger.order_events import OrderEventName, read_events, record_events
 from engine.ledger.orders import order_by_id, request_ids_of
-from engine.ledger.progress import built_epochs
+from engine.ledger.progress import Returned, built_epochs, confirm_returns
 from engine.telemetry import metrics
 from engine.telemetry.logs import about
 
@@ -86,6 +86,8 @@ class _Taken:
     """What became of claimed rows."""
 
     done: list[Followup] = field(default_factory=list)
+    returned: dict[int, list[Returned]] = field(default_factory=dict)
+    """By row id, of rows that are done, what the gate did for them: done for good only if it still stands on that."""
     failures: list[Failure] = field(default_factory=list)
     untried: list[Followup] = field(default_factory=list)
     untried_delay_seconds: float = 0.0
@@ -236,16 +238,21 @@ class _Run:
 
         reach("followups.unmarked")
 
-        def mark(connection: Connection) -> None:
-            ledger_followups.finish(connection, taken.done)
-            ledger_followups.give_up_claims(connection, taken.untried, taken.untried_delay_seconds)
+        def mark(connection: Connection) -> list[Followup]:
+            answers = [taken.returned.get(row.id, []) for row in taken.done]
+            stand = confirm_returns(connection, answers) if taken.returned else [True] * len(taken.done)
+            done = [row for row, stands in zip(taken.done, stand, strict=True) if stands]
+            anew = [row for row, stands in zip(taken.done, stand, strict=True) if not stands]
+            ledger_followups.finish(connection, done)
+            ledger_followups.give_up_claims(connection, [*taken.untried, *anew], taken.untried_delay_seconds)
+            return done
 
-        engine.ledger.run(mark)
+        done = engine.ledger.run(mark)
         self._set_aside(kind, taken.failures, claimed=True)
-        self._count_done(kind, taken.done)
+        self._count_done(kind, done)
         if taken.unavailable:
             self._report.unavailable[kind] = taken.unavailable
-        return bool(taken.done)
+        return bool(done)
 
     def _return_stock(self, rows: Sequence[Followup], epochs: Mapping[int, int]) -> _Taken:
         taken = _Taken()
@@ -256,7 +263,7 @@ class _Run:
             try:
                 if order is None or order.status != "CANCELLED":
                     raise BrokenContract("the order is not cancelled")
-                return_stock(self._engine, order, epochs)
+                taken.returned[row.id] = return_stock(self._engine, order, epochs)
             except GateUnavailable as error:
                 # The gate is being rebuilt or away: no fault of the order's, so it costs none of its attempts.
                 taken.untried = list(rows[place:])

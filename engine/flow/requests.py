@@ -113,14 +113,13 @@ def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str,
     states: dict[str, RequestState] = {}
     with engine.ledger.read() as connection:
         results = issuance_results(connection, issuances) if issuances else {}
-        ends = order_ends(connection, list(orders.values())) if orders else {}
+        ends = order_ends(connection, orders) if orders else {}
         for request_id, result in results.items():
             states[request_id] = _completed(request_id, RequestKind.COUPON_ISSUE, result, result["userId"])
-        for request_id, nonce in orders.items():
-            end = ends.get(nonce)
-            if end is not None and end.order is not None:
+        for request_id, end in ends.items():
+            if end.order is not None:
                 states[request_id] = _completed(request_id, RequestKind.ORDER, order_body(end.order), end.user_id)
-            elif end is not None and end.failure is not None:
+            elif end.failure is not None:
                 states[request_id] = _failed(request_id, RequestKind.ORDER, Refused(end.failure), end.user_id)
         unknown = {str(request): request.kind for request in requests if str(request) not in states}
         quarantined = quarantined_among(connection, list(unknown)) if unknown else {}

@@ -203,11 +203,13 @@ def release(
     return bool(reply[0] == "released")
 
 
-def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
-    """Put the units of a cancelled order back on sale, once.
+def put_back(
+    gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Put the units of a cancelled order back on sale, once: the lane's epoch, and how many returns that makes in it.
 
     ``built_epoch`` is the lane's in the ledger at the time when that said the units are to be returned: a lane that was
-    built later has counted them. Raises GateUnavailable while the lane is not ready.
+    built later has counted them, for good, and the answer is None. Raises GateUnavailable while the lane is not ready.
     """
     sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
     reply = gate.run(
@@ -217,6 +219,7 @@ def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Se
     )
     if reply[0] == "lane_not_ready":
         raise GateUnavailable(f"lane {lane} is not ready")
+    return None if reply[0] == "rebuilt" else (int(reply[1]), int(reply[2]))
 
 
 def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
@@ -281,6 +284,9 @@ def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservati
         pairs = zip(reply[1::2], reply[2::2], strict=True)
         return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})
     names = {int(product): name for product, name in zip(reply[6::2], reply[7::2], strict=True)}
+    # Of products that were not asked for no name is told: the hold is that of another body under the same key.
+    held = (part.partition(":")[0] for part in filter(None, reply[5].split(",")))
+    names = dict.fromkeys(map(int, held), "") | names
     return Reservation(
         status,
         lane,

@@ -103,9 +103,11 @@ lane_progress = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("last_number", BigInteger, nullable=False),
     Column("built_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("returned", BigInteger, nullable=False, server_default="0"),
     moment_column("updated_at", default_now=True),
 )
-"""Per lane: the newest epoch that was opened, the highest number that was recorded, the epoch of its last rebuild."""
+"""Per lane: the newest epoch that was opened, the number up to which every decision was recorded or dropped for good,
+the epoch of its last rebuild, and how many returns of cancelled orders it is known to have carried out since."""
 
 lane_epochs = Table(
     "lane_epochs",

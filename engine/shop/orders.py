@@ -89,6 +89,8 @@ def place_orders(
         reservation = next(reservations)
         if isinstance(reservation, GateUnavailable):
             outcomes.append(reservation)
+        elif not _is_for(reservation, ask.quantities):
+            outcomes.append(_KEY_REUSED)
         elif reservation.granted:
             ring = ring or reservation.ring
             outcomes.append(Submitted(reservation.request_id, ask.user_id))
@@ -140,6 +142,8 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             if lane != lanes[-1] and ask.idempotency_key is None:
                 _give_back(engine, attempt)
             raise
+        if not _is_for(reservation, by_lane[lane]):
+            return _KEY_REUSED  # whatever this attempt holds by now, the sweeper gives back: it may be the other's
         if not reservation.granted:
             _count([reservation])
             _give_back(engine, attempt)
@@ -211,6 +215,13 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
             stock.release(engine.gate, reservation.lane, reservation.built_epoch, attempt.nonce, products)
         except GateUnavailable:
             continue
+
+
+def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
+    """Whether this is an answer to this body. It is not if Redis forgot which body an idempotency key was first used
+    with, and remembers what that body holds."""
+    lines = [(line.product_id, line.quantity) for line in reservation.lines]
+    return not reservation.granted or sorted(lines) == sorted(quantities)
 
 
 def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAsks:
