@@ -33,6 +33,15 @@ class GateUnavailable(EngineError):
         super().__init__(f"gate unavailable: {reason}")
 
 
+class TooManyAsks(EngineError):
+    """Whoever asks has had all their turns. No outcome: nothing was decided, counted or remembered, and the same ask is
+    welcome after ``milliseconds``."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+        super().__init__(f"{milliseconds} ms to wait")
+
+
 class LedgerUnavailable(EngineError):
     """Postgres cannot be reached or did not answer within its limits."""
 

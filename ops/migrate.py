@@ -10,6 +10,7 @@ from engine.context import Engine
 from engine.errors import EngineError, LaneCountMismatch
 from engine.gate.server import refuse_eviction, security_warning
 from engine.ledger.schema import migrate
+from engine.telemetry.logs import configure_logs
 from engine.upkeep.rebuild import recorded_request_key
 from engine.upkeep.relane import relane
 from ops.demo_data import load_demo_data
@@ -18,7 +19,9 @@ from ops.demo_data import load_demo_data
 def main() -> int:
     """Migrate, then check that the data was built with as many lanes as the settings say; the exit code."""
     try:
-        engine = Engine.connect(Settings.from_environment())
+        settings = Settings.from_environment()
+        configure_logs("release", settings.log_format, settings.log_level)
+        engine = Engine.connect(settings)
         refuse_eviction(engine.gate)
         migrate(engine.ledger)
         _check_lanes(engine)

@@ -11,6 +11,7 @@ from flask import Response, request
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
+from engine.gate.turns import TurnLimits
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
 from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus, Submitted
@@ -18,7 +19,7 @@ from engine.shop import cancellation
 from engine.shop import orders as engine_orders
 from engine.shop.orders import OrderAsk
 from web.answers import answer
-from web.auth import act_for, current_caller
+from web.auth import act_for, current_caller, limits_of_submission
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import Id, RequestBody, idempotency_key
@@ -117,18 +118,18 @@ class OrdersOfUser(TypedDict):
 )
 def place_order(body: OrderBody) -> Response:
     act_for(body.user_id)
-    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key()))
+    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key(), limits_of_submission()))
     if isinstance(outcome, Refused):
         return refused(outcome)
     return answer_submission(outcome.request_id, order_submitted(outcome))
 
 
-def order_asked(body: OrderBody, key: str | None) -> OrderAsk:
+def order_asked(body: OrderBody, key: str | None, limits: TurnLimits) -> OrderAsk:
     """What a body asks for: lines of one product are added up."""
     quantities: Counter[int] = Counter()
     for line in body.order_items:
         quantities[line.product_id] += line.quantity
-    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key)
+    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key, limits)
 
 
 def order_submitted(submitted: Submitted) -> OrderSubmitted:

@@ -281,7 +281,7 @@ def test_a_decision_under_a_stale_epoch_is_refused_and_changes_nothing(engine: E
     for stale in (epoch - 1, epoch + 1):
         script_keys = [keys.lane(lane), keys.outbox(lane), keys.bell(lane), keys.coupon(lane, coupon)]
         reply = engine.gate.run(
-            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, 5000, 100, "c0", coupon, 7]
+            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, 5000, 100, "c0", coupon, 7, ""]
         )
         assert reply[0] == "stale_epoch"
     assert everything(engine) == before
