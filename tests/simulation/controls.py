@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -197,42 +197,37 @@ def _ends_by_nonce(_: Stores) -> AbstractContextManager[object]:
     return mock.patch.object(requests, "order_ends", ends)
 
 
-def _all_stand(_: Any, returned: Sequence[object]) -> list[bool]:
-    return [True] * len(returned)
-
-
-def _counting_decisions_alone(standing: progress.Standing, relied_on: progress.Progress) -> bool:
-    return standing.last_number < relied_on.last_number
-
+_confirming_all = _replaced(followups, "confirm_returns", lambda _, returned: [True] * len(returned))
+_counting_decisions_alone = _replaced(
+    progress.Standing, "lacks", lambda standing, relied_on: standing.last_number < relied_on.last_number
+)
 
 CONTROLS = (
-    Control("the unique request key", _without_unique_keys, "remembering"),
-    Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True)),
-    Control("the token of a rebuild", _without_build_tokens),
-    Control("an epoch begins on what was examined", _begun_on_any_examination),
+    Control("the unique request key", _without_unique_keys, "remembering", seed=58),
+    Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True), seed=235),
+    Control("the token of a rebuild", _without_build_tokens, seed=10),
+    Control("an epoch begins on what was examined", _begun_on_any_examination, seed=61),
     Control("the server check of issue_coupon.lua", _scripts(issue_coupon=SERVER_CHECK)),
-    Control("the deadline is arbitrated by the ledger", _holds_ended_by_the_clock),
-    Control("one script decides and records", _issuing_in_two_steps, profile="remembering"),
+    Control("the deadline is arbitrated by the ledger", _holds_ended_by_the_clock, seed=121),
+    Control("one script decides and records", _issuing_in_two_steps, profile="remembering", seed=88),
     Control("an entry leaves the outbox after its commit", _removed_before_the_commit, "remembering"),
-    Control("the outbox is asked before the ledger", _ledger_asked_first, "remembering"),
+    Control("the outbox is asked before the ledger", _ledger_asked_first, "remembering", seed=35),
     Control("what is behind the ledger is rebuilt", _approving_what_is_behind),
-    Control("an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0)),
-    Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering"),
-    Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering"),
     Control(
-        "the ledger relies on a return in its epoch only",
-        _replaced(followups, "confirm_returns", _all_stand),
-        "repeating",
+        "an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0), seed=52
     ),
+    Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering", seed=158),
+    Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering", seed=73),
+    Control("the ledger relies on a return in its epoch only", _confirming_all, "repeating", seed=39),
+    Control("a lane that forgot a return is rebuilt", _counting_decisions_alone, "repeating", seed=101),
     Control(
-        "a lane that forgot a return is rebuilt",
-        _replaced(progress.Standing, "lacks", _counting_decisions_alone),
-        "repeating",
+        "of several lanes none is approved", _replaced(guard, "_may_be_approved", lambda _: True), "lanes", seed=221
     ),
-    Control("of several lanes none is approved", _replaced(guard, "_may_be_approved", lambda _: True), "lanes"),
-    Control("no order on holds from before a rebuild", _scripts(reserve_stock=REQUIRED), "lanes"),
+    Control("no order on holds from before a rebuild", _scripts(reserve_stock=REQUIRED), "lanes", seed=225),
     Control("an end is told by the whole request id", _ends_by_nonce, "repeating"),
-    Control("a charge is answered once", _replaced(accounts, "answer_once", lambda *told: told[2]()), "remembering"),
+    Control(
+        "a charge is answered once", _replaced(accounts, "answer_once", lambda *told: told[2]()), "remembering", seed=39
+    ),
 )
 
 HARMLESS = (Control("the lease of a drain", _replaced(outbox.Lease, "take", lambda _: True), within=60),)
