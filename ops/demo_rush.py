@@ -1,20 +1,16 @@
-"""A crowd for the console's demo: ``python -m ops.demo_rush --id … --users … --requests … --coupons …``.
+"""A crowd for the console's demo: ``python -m ops demo rush``.
 
 It knows what a client knows: the address, and what the answers say. Everybody asks once before anybody asks again, a
 busy gate is asked again with the same idempotency key, a winner follows their request until it is durable, and asks
 anew if it was lost. Bounded in number and time; one at a time in a data folder; ends by itself. What it has come to is
 in ``DATA_DIR/demo-rush.json``, a few times a second.
-
-Exit codes: 0 when everything that has to hold did, 1 when not, 3 when another crowd is at it.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.console import complain
 from ops.demo_shopper import Answer, Shopper
 from ops.readiness import reachable_host
 from ops.rush_progress import RushProgress
@@ -174,26 +171,20 @@ def _order_of_asking(users: int, requests: int) -> list[int]:
     return everybody + random.choices(everybody, k=requests - users)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+HELD, OFF, ANOTHER_CROWD = 0, 1, 3
+
+
+def let_loose(rush_id: str, users: int, requests: int, coupons: int) -> int:
     """Let the crowd loose; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ops.demo_rush", description="A crowd for the console's demo.")
-    parser.add_argument("--id", required=True)
-    for name in ("--users", "--requests", "--coupons"):
-        parser.add_argument(name, type=int, required=True)
-    options = parser.parse_args(arguments)
     data_dir = Path(os.environ.get("DATA_DIR", "var"))
     with open(data_dir / LOCK_FILE, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("a crowd is at it already", file=sys.stderr)
-            return 3
+            complain("a crowd is at it already")
+            return ANOTHER_CROWD
         host = reachable_host(os.environ.get("HOST", "127.0.0.1"))
         port = int(os.environ.get("PORT", "8000"))
-        progress = RushProgress(data_dir, options.id, options.users, options.requests, options.coupons)
+        progress = RushProgress(data_dir, rush_id, users, requests, coupons)
         with progress.published():
-            return 0 if DemoRush(lambda: Shopper(host, port), progress).run() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            return HELD if DemoRush(lambda: Shopper(host, port), progress).run() else OFF

@@ -9,8 +9,8 @@ from flask import abort, request
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from engine.ids import MAX_SAFE_INTEGER, id_in
 from web.bounds import oversize
-from web.ids import MAX_SAFE_INTEGER, id_in
 from web.problems import INVALID_USER_ID, InvalidRequest
 
 Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]

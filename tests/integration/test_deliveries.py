@@ -18,8 +18,8 @@ from engine.ledger.followups import (
     give_up_claims,
     record_failures,
 )
-from ops import requeue_followups
 from ops.mock_data_platform import MockDataPlatform, Mode
+from tests.integration.command_line import done, ops
 from tests.integration.placed_orders import (
     add_order,
     add_product,
@@ -139,7 +139,7 @@ def test_a_failed_delivery_is_set_aside_for_a_while(
 
 
 def test_requeueing_gives_parked_deliveries_all_their_attempts_again(
-    connected: Engine, platform: MockDataPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    connected: Engine, platform: MockDataPlatform
 ) -> None:
     product = add_product(connected)
     for _ in range(2):
@@ -152,19 +152,13 @@ def test_requeueing_gives_parked_deliveries_all_their_attempts_again(
         WHERE kind = 'DATA_PLATFORM'
         """,
     )
-    settings = connected.settings
-    monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setenv("LANES", str(settings.lanes))
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "2 parked follow-ups will be tried again\n"
+    assert done(ops(connected, "deliveries", "requeue")) == "2 parked follow-ups will be tried again\n"
     assert connected.bell.followups_waiting() == 1
     assert attempts(connected) == [("PENDING", 0, "HTTP 500")] * 2 + [("PENDING", 0, None)]
     work_off(connected)
     assert platform.received()["count"] == 2
     assert attempts(connected)[:2] == [("DONE", 1, None)] * 2
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "0 parked follow-ups will be tried again\n"
+    assert done(ops(connected, "deliveries", "requeue")) == "0 parked follow-ups will be tried again\n"
 
 
 def test_a_flaky_platform_gets_everything_once_in_the_end(connected: Engine, platform: MockDataPlatform) -> None:
