@@ -69,7 +69,7 @@ def _run(options: RunOptions, environ: Mapping[str, str], requests: StopRequests
         if "web" in commands:
             _refuse_a_taken_port(settings.host, settings.port)
         _refuse_unreachable_stores(given)
-        ports = _remembered_ports(data_dir / "ports.json")
+        ports = remembered_ports(data_dir / "ports.json")
         plan = Plan(
             data_dir=data_dir,
             mark=hashlib.sha256(str(data_dir).encode()).hexdigest()[:16],
@@ -152,7 +152,7 @@ def _refuse_unreachable_stores(given: Mapping[str, str]) -> None:
         raise StackProblem("\n".join(problems))
 
 
-def _remembered_ports(path: Path) -> dict[str, int]:
+def remembered_ports(path: Path) -> dict[str, int]:
     """The ports of what we bring along: as last time while they are free, so that notes and open tools stay right."""
     try:
         remembered = json.loads(path.read_text())

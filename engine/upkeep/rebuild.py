@@ -50,6 +50,16 @@ def recorded_request_key(engine: Engine) -> str:
     return request_key
 
 
+def rebuild_now(engine: Engine, lane: int) -> None:
+    """Build the lane anew, however well it stands; whoever decides in it is told BUSY meanwhile.
+
+    Raises as :func:`rebuild_lane`.
+    """
+    with engine.ledger.read() as connection:
+        recorded = progress.progress_of_lane(connection, lane)
+    rebuild_lane(engine, engine.gate.inspect(lane), recorded)
+
+
 def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     """Make the lane what the ledger says it is, and open it on the server that ``state`` was read from.
 

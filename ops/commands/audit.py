@@ -12,10 +12,11 @@ from engine.errors import EngineError
 from engine.upkeep import audit as engine_audit
 from engine.upkeep.audit import Report
 from ops.commands.printing import json_option, print_json, progress
+from ops.commands.program import CANNOT, OFF
 from ops.connection import connected
 from ops.console import complain
 
-OK, OFF, UNSEEN = 0, 1, 2
+OK = 0
 TIMES_MEASURED = 5
 MINUTE_SECONDS = 60
 
@@ -48,7 +49,7 @@ def audit(ctx: click.Context, as_json: bool, cost: bool) -> None:
                 report = engine_audit.audit(engine)
     except EngineError as error:
         complain(f"could not look: {error}")
-        ctx.exit(UNSEEN)
+        ctx.exit(CANNOT)
     if as_json:
         print_json(report.body())
     else:
@@ -59,7 +60,7 @@ def audit(ctx: click.Context, as_json: bool, cost: bool) -> None:
 def _code(report: Report) -> int:
     if report.off:
         return OFF
-    return OK if report.complete else UNSEEN
+    return OK if report.complete else CANNOT
 
 
 def _as_table(report: Report) -> str:

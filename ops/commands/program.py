@@ -11,6 +11,8 @@ import click
 from engine.errors import EngineError
 from ops.console import complain
 
+OFF = 1
+"""The exit code for: done, but something is not as it should be, and named."""
 CANNOT = 2
 """The exit code for a wrong call and for what could not be done: then nothing was changed, unless it says so."""
 
@@ -52,7 +54,12 @@ class Program(LazyGroup):
         "up": "ops.commands.stack:up",
         "migrate": "ops.commands.stack:migrate",
         "audit": "ops.commands.audit:audit",
+        "coupon": "ops.commands.coupon:coupon",
+        "quarantine": "ops.commands.quarantine:quarantine",
         "deliveries": "ops.commands.deliveries:deliveries",
+        "drain": "ops.commands.upkeep:drain",
+        "rebuild": "ops.commands.upkeep:rebuild",
+        "relane": "ops.commands.upkeep:relane",
         "demo": "ops.commands.demo:demo",
         "token": "ops.commands.token:token",
     },

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import click
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from engine.ids import MAX_SAFE_INTEGER, id_in
 
 MOST_HOURS = 100_000
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,19})")
 
 
 class IdType(click.ParamType[int]):
@@ -30,6 +33,28 @@ class IdType(click.ParamType[int]):
 
 
 USER_ID = IdType("make token USER=7")
+COUPON_ID = IdType("python -m ops coupon show 1")
+OUTCOME_ID = IdType("python -m ops quarantine retry 1")
+FOLLOWUP_ID = IdType("python -m ops deliveries requeue 1")
+
+
+class FieldType(click.ParamType[int]):
+    """A number with the bounds that a member of the API's bodies has."""
+
+    def __init__(self, name: str, field: Any) -> None:
+        self.name = name
+        self._field: TypeAdapter[int] = TypeAdapter(field, config=ConfigDict(strict=True))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return self._field.validate_python(whole_number(value))
+        except ValidationError as error:
+            self.fail(f"{value!r}: {error.errors()[0]['msg']}", param, ctx)
+
+
+def whole_number(text: Any) -> Any:
+    """The number that a text is, written as JSON would write it; any other text as it is, for a form to refuse."""
+    return int(text) if isinstance(text, str) and _WHOLE_NUMBER.fullmatch(text) else text
 
 
 class HoursType(click.ParamType[float]):

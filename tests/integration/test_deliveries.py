@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -19,7 +20,7 @@ from engine.ledger.followups import (
     record_failures,
 )
 from ops.mock_data_platform import MockDataPlatform, Mode
-from tests.integration.command_line import done, ops
+from tests.integration.command_line import done, ops, refused
 from tests.integration.placed_orders import (
     add_order,
     add_product,
@@ -252,3 +253,24 @@ def test_who_comes_after_the_lease_has_the_say(connected: Engine, platform: Mock
     connected.ledger.run(lambda connection: give_up_claims(connection, [later]))
     assert attempts(connected) == [("PENDING", 1, None)]
     assert followups.any_due(connected)
+
+
+def test_what_is_parked_is_listed_and_requeued_by_its_id_all_or_nothing(engine: Engine) -> None:
+    assert done(ops(engine, "deliveries", "list")) == "nothing is parked\n"
+    product = add_product(engine)
+    orders = [add_order(engine, {product: 1}, DELIVERY) for _ in range(3)]
+    execute(engine, "UPDATE order_followups SET status = 'PARKED', attempts = 12, last_error = 'HTTP 500'")
+    execute(engine, "UPDATE order_followups SET status = 'DONE' WHERE order_id = :done", done=orders[2])
+    listed = json.loads(done(ops(engine, "deliveries", "list", "--json")))
+    assert [(each["orderId"], each["attempts"], each["lastError"]) for each in listed] == [
+        (orders[0], 12, "HTTP 500"),
+        (orders[1], 12, "HTTP 500"),
+    ]
+    assert "HTTP 500" in done(ops(engine, "deliveries", "list", "--limit", 1)).splitlines()[1]
+    ids = [each["id"] for each in listed]
+    complaint = refused(ops(engine, "deliveries", "requeue", ids[0], ids[1] + 1, 999))
+    assert f"nothing was changed: {ids[1] + 1}, 999" in complaint
+    assert "is no id" in refused(ops(engine, "deliveries", "requeue", "all"))
+    assert set(statuses(engine).values()) == {"PARKED", "DONE"}
+    assert json.loads(done(ops(engine, "deliveries", "requeue", ids[0], "--json"))) == {"requeued": 1}
+    assert [row[0] for row in attempts(engine)] == ["PENDING", "PARKED", "DONE"]
