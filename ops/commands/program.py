@@ -57,6 +57,8 @@ class Program(LazyGroup):
         "coupon": "ops.commands.coupon:coupon",
         "quarantine": "ops.commands.quarantine:quarantine",
         "deliveries": "ops.commands.deliveries:deliveries",
+        "import": "ops.commands.importing:import_",
+        "export": "ops.commands.exporting:export",
         "drain": "ops.commands.upkeep:drain",
         "rebuild": "ops.commands.upkeep:rebuild",
         "relane": "ops.commands.upkeep:relane",
