@@ -32,8 +32,7 @@ def audit(ctx: click.Context, as_json: bool, cost: bool) -> None:
     it is what GET /api/v1/admin/audit answers.
 
     Exit codes: 0 everything is as it should be; 1 something is off, and named; 2 it could not be looked at,
-    all or some
-    of it.
+    all or some of it.
 
     \b
     Examples:

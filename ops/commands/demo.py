@@ -56,6 +56,8 @@ def rush(rush_id: str, users: int, requests: int, coupons: int) -> None:
     """
     from ops.demo_rush import let_loose
 
+    if requests < users:
+        raise click.BadParameter("they have to ask at least as often as there are people", param_hint="--requests")
     sys.exit(let_loose(rush_id, users, requests, coupons))
 
 

@@ -40,8 +40,7 @@ def up(procfile: Path, restarts: int, restart_window: float, readiness_patience:
     """Start everything, in the foreground.
 
     What `make run` does. Prints one line with the address when it can take orders. Ctrl-C or SIGTERM stops
-    everything within 10 seconds and
-    leaves no process behind; starting again finds all data as it was.
+    everything within 10 seconds and leaves no process behind; starting again finds all data as it was.
 
     PORT, HOST, DATA_DIR, LANES, WORKERS, AUTH and the other settings come from the environment: see the README.
 

@@ -18,8 +18,8 @@ def token(user_id: int, admin: bool, hours: float) -> None:
     """Print a token to try the service with.
 
     Nothing else is printed. It is signed with the first secret in JWT_SECRET or in the file that
-    JWT_SECRET_FILE names, else with the one that
-    AUTH=jwt made for the stack on DATA_DIR; JWT_AUDIENCE and JWT_ISSUER go into it when they are set.
+    JWT_SECRET_FILE names, else with the one that AUTH=jwt made for the stack on DATA_DIR; JWT_AUDIENCE and
+    JWT_ISSUER go into it when they are set.
 
     \b
     Examples:
