@@ -14,6 +14,8 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
     $(error Python 3.11 or newer is needed; none of these is: $(CANDIDATES)))
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
+packages_in = $$(grep -c '^[a-z].*==' $(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults soak lock clean
 
@@ -76,12 +78,17 @@ lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in ane
 clean: ## remove what was set up; data in DATA_DIR stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
+# pip is quiet, so every step says what it does before it takes its time.
 $(VENV)/runtime: requirements.txt
-	@echo "setting up $(VENV) ..."
+	@echo "setting up: a virtual environment in $(VENV), with $$($(SYSTEM_PYTHON) --version)"
 	@$(SYSTEM_PYTHON) -m venv --without-pip $(VENV)
-	@$(PIP_INSTALL) -r requirements.txt
+	@echo "setting up: $(call packages_in,$<) packages to run it, servers included; the first time takes a minute"
+	@$(PIP_INSTALL) -r $<
 	@touch $@
+	@echo "setting up: done"
 
-$(VENV)/development: $(VENV)/runtime requirements-dev.txt
-	@$(PIP_INSTALL) -r requirements-dev.txt
+$(VENV)/development: requirements-dev.txt $(VENV)/runtime
+	@echo "setting up: $(call packages_in,$<) packages to test it and to send crowds at it"
+	@$(PIP_INSTALL) -r $<
 	@touch $@
+	@echo "setting up: done"

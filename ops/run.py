@@ -17,8 +17,10 @@ from pathlib import Path
 
 from engine.config import Settings
 from engine.errors import InvalidSettings
+from engine.telemetry.logs import HUMAN, JSON
 from ops.console import complain
 from ops.external_stores import database_problem, redis_problem
+from ops.hints import hints
 from ops.problems import StackProblem
 from ops.processes import free_port, port_is_free
 from ops.procfile import parse_procfile
@@ -70,12 +72,13 @@ def _run(options: RunOptions, environ: Mapping[str, str], requests: StopRequests
             _refuse_a_taken_port(settings.host, settings.port)
         _refuse_unreachable_stores(given)
         ports = remembered_ports(data_dir / "ports.json")
+        address = f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/"
         plan = Plan(
             data_dir=data_dir,
             mark=hashlib.sha256(str(data_dir).encode()).hexdigest()[:16],
             host=settings.host,
             port=settings.port,
-            address=f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/",
+            address=address,
             redis_url=given.get("REDIS_URL"),
             queue_redis_url=given.get("QUEUE_REDIS_URL"),
             database_url=given.get("DATABASE_URL"),
@@ -91,6 +94,8 @@ def _run(options: RunOptions, environ: Mapping[str, str], requests: StopRequests
                 **_data_platform(given, ports["platform"]),
                 **_token_secret(given, data_dir),
             },
+            log_format=JSON if settings.log_format == JSON else HUMAN,
+            hints=hints(address, settings, given, data_dir),
             policy=RestartPolicy(options.restarts, options.restart_window),
             readiness_patience_seconds=options.readiness_patience,
         )
@@ -116,8 +121,10 @@ def _settings(given: Mapping[str, str]) -> tuple[Settings, int]:
     if fsync not in FSYNC_CHOICES:
         problems.append(f"APPENDFSYNC={fsync}: must be one of {', '.join(FSYNC_CHOICES)}")
     placeholders = {**_PLACEHOLDERS, **({"JWT_SECRET": "x" * 32} if _needs_token_secret(given) else {})}
+    # What is blank is not given, and must not take a placeholder away.
+    said = {name: value for name, value in given.items() if value.strip()}
     try:
-        settings = Settings.from_environment({**placeholders, **given})
+        settings = Settings.from_environment({**placeholders, **said})
     except InvalidSettings as invalid:
         raise InvalidSettings([*invalid.problems, *problems]) from None
     if problems:
@@ -187,7 +194,7 @@ def _token_secret(given: Mapping[str, str], data_dir: Path) -> dict[str, str]:
 
 def _needs_token_secret(given: Mapping[str, str]) -> bool:
     sources = ("JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS")
-    return given.get("AUTH", "").strip() == "jwt" and not any(name in given for name in sources)
+    return given.get("AUTH", "").strip() == "jwt" and not any(given.get(name, "").strip() for name in sources)
 
 
 def _path(given: Mapping[str, str]) -> str:

@@ -16,10 +16,12 @@ from web.current import EXTENSION
 from web.exchange import Answered, Asked, problem_answer
 from web.languages import Language, language_for
 from web.problems import BUSY, INVALID_REQUEST, TEMPORARY_ERROR
+from web.request_times import FAULT, SHORT, VIEWS, LoopPulse, RequestTimes
 from web.short_way import ShortWay
 from web.strict_json import MAX_BODY_BYTES
 from web.wsgi_bridge import TooManyWaiting, WsgiBridge
 
+BUSY_STATUS = 503
 _TOO_SLOW = [{"field": "body", "reason": "did not arrive in time"}]
 
 Scope = MutableMapping[str, Any]
@@ -36,6 +38,8 @@ class Door:
         self._bodies = Bodies(body_seconds)
         self._short_way: ShortWay | None = None
         self._bridge = WsgiBridge(flask.wsgi_app)
+        self._times = RequestTimes()
+        self._pulse = LoopPulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,17 +82,32 @@ class Door:
         )
         if self._short_way is None:
             self._short_way = ShortWay(self._flask.extensions[EXTENSION])
-        on_its_way = self._short_way.recognise(asked)
-        if on_its_way is not None:
-            return await on_its_way
-        return await self._bridge.answer(scope, body)
+        begun, way = self._times.begin(), VIEWS
+        try:
+            on_its_way = self._short_way.recognise(asked)
+            if on_its_way is None:
+                answered = await self._bridge.answer(scope, body)
+            else:
+                way = SHORT
+                answered = await on_its_way
+        except TooManyWaiting:
+            self._times.end(begun, asked.path, way, BUSY_STATUS)
+            raise
+        except Exception:  # not of who is cancelled, because they went away or we stop: that is nobody's fault
+            self._times.end(begun, asked.path, way, FAULT)
+            raise
+        self._times.end(begun, asked.path, way, answered.status)
+        return answered
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
+                self._pulse.stop()
+                self._times.hand_over()
                 return
+            self._pulse.start()
 
 
 def _language(scope: Scope) -> Language:

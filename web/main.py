@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from multiprocessing.util import Finalize
 
@@ -10,6 +9,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import InvalidSettings
 from engine.gate.heartbeat import Pulse
+from engine.telemetry.logs import configure_logs
 from web.app import create_app
 from web.demo_rush import Demo
 from web.door import Door
@@ -19,13 +19,12 @@ from web.tokens import authenticator_from
 
 def door_of_this_process() -> Door:
     """Read the settings and make the application behind its door; wrong settings: print them all, exit with 2."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # readyz asks it every time, and it tells every time
     try:
         settings = Settings.from_environment()
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    configure_logs("web", settings.log_format, settings.log_level)
     engine = Engine.connect(settings)
     pulse = Pulse(engine.gate, "web").start()
     # granian's workers are multiprocessing processes, which leave without running atexit's functions.

@@ -22,6 +22,7 @@ from engine.ids import MAX_SAFE_INTEGER
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
+from engine.telemetry import metrics
 from web.coupons import issue_submitted
 from web.current import Serving
 from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, Header, json_answer, problem_answer, worded_answer
@@ -173,10 +174,12 @@ class ShortWay:
         """Who waits gets one answer, looked for once after the last of them came, rendered once a language."""
 
         def pass_on(languages: Sequence[Language]) -> Passed[Answered]:
-            found = look()
-            answers = {
-                language: worded_answer(200, show(found, language), language, not found) for language in set(languages)
-            }
+            with metrics.timed_call("shared", len(languages)):
+                found = look()
+                answers = {
+                    language: worded_answer(200, show(found, language), language, not found)
+                    for language in set(languages)
+                }
             return Passed([answers[language] for language in languages])
 
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)

@@ -28,8 +28,10 @@ from engine.ledger import followups as ledger_followups
 from engine.ledger import statistics
 from engine.ledger.followups import Failure, Followup, FollowupKind, ParkedFollowup
 from engine.ledger.order_events import OrderEventName, read_events, record_events
-from engine.ledger.orders import order_by_id
+from engine.ledger.orders import order_by_id, request_ids_of
 from engine.ledger.progress import built_epochs
+from engine.telemetry import metrics
+from engine.telemetry.logs import about
 
 BATCH_LIMIT = 500
 RETURNS_LIMIT = 50
@@ -312,6 +314,10 @@ class _Run:
     def _count_done(self, kind: FollowupKind, rows: Sequence[Followup]) -> None:
         if rows:
             self._report.done[kind] += len(rows)
+            metrics.FOLLOWUPS_WORKED.labels(kind, "done").inc(len(rows))
+            if logger.isEnabledFor(logging.DEBUG):
+                request_ids = sorted(self._requests_of(rows).values())
+                logger.debug("%s of %d orders is done", kind, len(rows), extra={"request_ids": request_ids})
 
     def _set_aside(self, kind: FollowupKind, failures: Sequence[Failure], *, claimed: bool) -> None:
         if not failures:
@@ -320,10 +326,22 @@ class _Run:
             lambda connection: ledger_followups.record_failures(connection, failures, claimed=claimed)
         )
         self._report.failed += len(failures)
+        parked = [failure.followup for failure in failures if failure.delay_seconds is None]
+        requests = self._requests_of(parked) if parked else {}
         for failure in failures:
+            metrics.FOLLOWUPS_WORKED.labels(kind, "parked" if failure.delay_seconds is None else "failed").inc()
             if failure.delay_seconds is None:
                 self._report.parked += 1
-                logger.error("ALARM: %s of order %d is parked: %s", kind, failure.followup.order_id, failure.error)
+                with about(request_id=requests.get(failure.followup.order_id, "")):
+                    logger.error("ALARM: %s of order %d is parked: %s", kind, failure.followup.order_id, failure.error)
+
+    def _requests_of(self, rows: Sequence[Followup]) -> dict[int, str]:
+        """The requests that the orders were submitted with; nothing when the ledger does not say: it is for the log."""
+        try:
+            with self._engine.ledger.read() as connection:
+                return request_ids_of(connection, [row.order_id for row in rows])
+        except EngineError:
+            return {}
 
 
 def _failure(row: Followup, attempts: int, error: str) -> Failure:

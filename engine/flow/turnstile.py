@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from engine.errors import BrokenContract, EngineError, GateUnavailable, LedgerUnavailable
+from engine.telemetry import metrics
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -65,6 +66,7 @@ class Turnstile(Generic[Ask, Answer]):
         """Let the ask go with the next call. Raises GateUnavailable, at once, when all places are taken."""
         with self._came:
             if self._closed or len(self._waiting) >= self._places:
+                metrics.TURNED_AWAY.inc()
                 raise GateUnavailable(f"{self._name}: too many are waiting")
             self._waiting.append((ask, told))
             if self._thread is None:

@@ -231,6 +231,12 @@ def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
     ]
 
 
+def holds_count(gate: Gate, lane: int) -> int:
+    """How many holds of this lane have not ended."""
+    with unavailability_translated():
+        return int(gate.client.zcard(keys.holds(lane)))
+
+
 def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
     """The request id that an order was submitted under in this lane; '' if the lane knows of none."""
     with unavailability_translated():

@@ -117,6 +117,19 @@ _ANY_DUE = text("""
     )
 """)
 
+# In two halves, because those that are done grow for ever and each of the others has an index of its own.
+_WAITING = text("""
+    SELECT kind, sum(pending) AS pending, sum(parked) AS parked, max(overdue_seconds) AS overdue_seconds
+    FROM (
+        SELECT kind, count(*) AS pending, 0 AS parked,
+               greatest(0, extract(epoch FROM now() - min(due_at))) AS overdue_seconds
+        FROM order_followups WHERE status = 'PENDING' GROUP BY kind
+        UNION ALL
+        SELECT kind, 0, count(*), 0 FROM order_followups WHERE status = 'PARKED' GROUP BY kind
+    ) AS halves
+    GROUP BY kind
+""")
+
 _REQUEUE = text("""
     UPDATE order_followups SET status = 'PENDING', attempts = 0, due_at = now()
     WHERE status = 'PARKED' AND (:among IS NULL OR id = ANY(:among))
@@ -198,6 +211,24 @@ def give_up_claims(connection: Connection, followups: Sequence[Followup], delay_
 def any_due(connection: Connection, kinds: Sequence[FollowupKind]) -> bool:
     """Whether there is something to do now."""
     return bool(connection.execute(_ANY_DUE, {"kinds": [kind.value for kind in kinds]}).scalar_one())
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Follow-ups of one kind that are not done: how many, and for how long the longest overdue has been due."""
+
+    kind: FollowupKind
+    pending: int
+    parked: int
+    overdue_seconds: float
+
+
+def waiting(connection: Connection) -> list[Waiting]:
+    """What is not done, for each kind of which there is any."""
+    return [
+        Waiting(FollowupKind(row.kind), int(row.pending), int(row.parked), float(row.overdue_seconds))
+        for row in connection.execute(_WAITING)
+    ]
 
 
 def parked(connection: Connection, limit: int) -> list[ParkedFollowup]:

@@ -146,6 +146,12 @@ def order_by_id(connection: Connection, order_id: int, *, for_update: bool = Fal
     return None if row is None else _with_items(connection, [row])[0]
 
 
+def request_ids_of(connection: Connection, order_ids: Sequence[int]) -> dict[int, str]:
+    """The requests that these orders were submitted with, by the order's id."""
+    query = select(orders.c.id, orders.c.request_id).where(orders.c.id.in_(order_ids))
+    return {row.id: row.request_id or "" for row in connection.execute(query)}
+
+
 def orders_of_user(connection: Connection, user_id: int, before_id: int | None, limit: int) -> list[Order]:
     """A user's orders, newest first, at most ``limit``, older than ``before_id`` if that is given."""
     query = select(orders).where(orders.c.user_id == user_id, orders.c.status.in_(_SHOWN))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from engine.context import Engine
@@ -9,7 +10,10 @@ from engine.errors import GateUnavailable
 from engine.fault_points import reach
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision, lane_of_coupon
-from engine.outcomes import Issued, IssueStatus, Refusal, Refused
+from engine.outcomes import Issued, IssueStatus, Refusal, Refused, RequestKind
+from engine.telemetry import metrics
+
+logger = logging.getLogger(__name__)
 
 _REFUSALS = {
     IssueStatus.NOT_FOUND: Refused(Refusal.COUPON_NOT_FOUND),
@@ -43,7 +47,17 @@ def issue_coupons(
 
     Raises GateUnavailable when nothing could be decided for any of them.
     """
-    decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    kind = RequestKind.COUPON_ISSUE
+    try:
+        with metrics.timed_call("issue", len(asks)):
+            decisions, ring = gate_coupons.issue(engine.gate, lane, asks)
+    except GateUnavailable:
+        metrics.count_decisions(kind, [metrics.UNAVAILABLE] * len(asks))
+        raise
+    metrics.count_decisions(kind, [decision.status for decision in decisions])
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [decision.request_id for decision in decisions if decision.request_id]
+        logger.debug("issued %d coupons in lane %d", len(request_ids), lane, extra={"request_ids": request_ids})
     reach("issue.decided")
     return [_outcome(lane, ask, decision) for ask, decision in zip(asks, decisions, strict=True)], ring
 

@@ -16,7 +16,8 @@ from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
 from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
-from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
+from engine.outcomes import Refusal, Refused, RequestKind, ReserveStatus, Submitted
+from engine.telemetry import metrics
 
 _KEY_REUSED = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
 
@@ -62,10 +63,17 @@ def place_orders(
 
     Raises GateUnavailable when nothing could be decided for any of them.
     """
-    attempts = _attempts(engine, asks)
-    going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
-    reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    try:
+        with metrics.timed_call("order", len(asks)):
+            attempts = _attempts(engine, asks)
+            going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt]
+            reserved = stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else []
+    except GateUnavailable:
+        metrics.count_decisions(RequestKind.ORDER, [metrics.UNAVAILABLE] * len(asks))
+        raise
+    _count(reserved, keys_reused=len(asks) - len(going))
     reach("order.decided")
+    reservations = iter(reserved)
     outcomes: list[Submitted | Refused | GateUnavailable] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):
@@ -81,6 +89,14 @@ def place_orders(
         else:
             outcomes.append(_refusal(reservation, ask))
     return outcomes, ring
+
+
+def _count(reserved: Sequence[Reservation | GateUnavailable], *, keys_reused: int = 0) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [each.request_id for each in reserved if isinstance(each, Reservation) and each.request_id]
+        logger.debug("accepted %d orders", len(request_ids), extra={"request_ids": request_ids})
+    outcomes = [metrics.UNAVAILABLE if isinstance(each, GateUnavailable) else each.status for each in reserved]
+    metrics.count_decisions(RequestKind.ORDER, [*outcomes, *[metrics.KEY_REUSED] * keys_reused])
 
 
 def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | None]:
@@ -101,6 +117,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     """Reserve lane by lane in ascending order; a refusal in one gives back what the earlier ones reserved."""
     (attempt,) = _attempts(engine, [ask])
     if attempt is None:
+        _count([], keys_reused=1)
         return _KEY_REUSED
     by_lane: dict[int, list[tuple[int, int]]] = {}
     for product_id, quantity in ask.quantities:
@@ -109,7 +126,8 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
-        except GateUnavailable:
+        except GateUnavailable as error:
+            _count([error])
             # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
             # the same key has been told meanwhile that it holds these units. In the last one the order may have been
             # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
@@ -117,10 +135,12 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
                 _give_back(engine, attempt)
             raise
         if not reservation.granted:
+            _count([reservation])
             _give_back(engine, attempt)
             return _refusal(reservation, ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
+    _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
     return Submitted(reservation.request_id, ask.user_id)

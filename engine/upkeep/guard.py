@@ -30,6 +30,8 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
 from engine.ledger.progress import Progress
+from engine.telemetry import metrics
+from engine.telemetry.logs import about
 from engine.upkeep.lane_rounds import LaneRounds
 from engine.upkeep.rebuild import rebuild_lane, recorded_request_key
 
@@ -71,6 +73,13 @@ def watch_lanes(engine: Engine) -> dict[int, Verdict]:
 
 def watch_lane(engine: Engine, lane: int) -> Verdict:
     """As :func:`watch_lanes`, for one lane."""
+    with about(lane=lane):
+        found = _watch(engine, lane)
+    metrics.GUARD_VERDICTS.labels(found.value).inc()
+    return found
+
+
+def _watch(engine: Engine, lane: int) -> Verdict:
     # The ledger first: drains go on meanwhile, and a counter read before what they record would look behind it.
     with engine.ledger.read() as connection:
         recorded = progress.progress_of_lane(connection, lane)
@@ -117,7 +126,8 @@ def _approve(engine: Engine, state: LaneState, recorded: Progress) -> Verdict:
         rebuild_lane(engine, state, begun)
         return Verdict.REBUILD
     approve_lane(engine.gate, state, begun.epoch)
-    logger.warning("lane %d lost nothing and goes on under epoch %d on another server", state.lane, begun.epoch)
+    # Nothing was lost and nobody has to do anything: a restart is as usual as this. Metrics count it.
+    logger.info("lane %d lost nothing and goes on under epoch %d on another server", state.lane, begun.epoch)
     return Verdict.APPROVE
 
 

@@ -9,6 +9,7 @@ gives an epoch only to whoever knows its newest one, and the gate takes nothing 
 from __future__ import annotations
 
 import logging
+import time
 
 from sqlalchemy import Connection
 
@@ -29,6 +30,7 @@ from engine.ledger import progress
 from engine.ledger.progress import Progress
 from engine.shop.coupon_offers import terms_of
 from engine.shop.product_offers import terms_of_product
+from engine.telemetry import metrics
 from engine.upkeep.lane_rounds import LaneRounds
 
 PATIENCE_SECONDS = 2.0
@@ -66,6 +68,16 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
     ``recorded`` is the ledger's progress, read before ``state``. Raises GateUnavailable (somebody else was faster, or
     the server changed: look again) and LedgerUnavailable; the lane may be closed then.
     """
+    started = time.monotonic()
+    result = "given_up"
+    try:
+        _rebuild(engine, state, recorded)
+        result = "opened"
+    finally:
+        metrics.REBUILD_SECONDS.labels(result).observe(time.monotonic() - started)
+
+
+def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     lane = state.lane
     request_key = recorded_request_key(engine)
     if state.open:

@@ -92,6 +92,14 @@ def test_no_secret_is_made_that_is_not_needed(tmp_path: Path, given: dict[str, s
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+@pytest.mark.parametrize("name", VARIABLES[:4])
+def test_a_variable_that_is_blank_is_none_that_was_given(tmp_path: Path, name: str, blank: str) -> None:
+    given = {"AUTH": "jwt", name: blank}
+    assert "JWT_SECRET" in _token_secret(given, tmp_path)
+    assert _settings(given)[0].auth == "jwt"
+
+
 def test_the_stack_starts_without_a_secret_of_the_users_and_not_with_a_bad_one() -> None:
     assert _needs_token_secret({"AUTH": "jwt"})
     settings, _ = _settings({"AUTH": "jwt"})
