@@ -219,7 +219,7 @@ def test_a_line_far_behind_that_is_taken_takes_all_before_it_back(
     file.write_text("userId,balance\n" + "".join(f"{number},5\n" for number in range(1, 101)))
     assert "line 96: userId 95 is taken" in refused(ops(engine, "import", "users", file))
     assert counts(engine) == {**NOTHING, "accounts": 1}
-    # The negative control: what would be left without one transaction around it all.
+    # Without the account that was in the way, the same file is loaded.
     execute(engine, "DELETE FROM accounts")
     done(ops(engine, "import", "users", file))
     assert counts(engine)["accounts"] == 100
