@@ -23,7 +23,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
-	@exec $(PYTHON) -m ops.run
+	@exec $(PYTHON) -m ops up
 
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
 	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
@@ -39,16 +39,16 @@ format: $(VENV)/development ## rewrite the code in its agreed form
 	$(VENV)/bin/ruff format .
 
 migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
-	@exec $(PYTHON) -m ops.migrate
+	@exec $(PYTHON) -m ops migrate
 
-requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_URL=)
-	@exec $(PYTHON) -m ops.requeue_followups
+requeue: $(VENV)/runtime ## try parked follow-ups again (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
+	@exec $(PYTHON) -m ops deliveries requeue
 
 audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
-	@exec $(PYTHON) -m ops.audit $(ARGS)
+	@exec $(PYTHON) -m ops audit $(ARGS)
 
 token: $(VENV)/runtime ## print a token to try the service with, when it runs with AUTH=jwt (USER=7, ADMIN=1)
-	@exec $(PYTHON) -m ops.token --user "$(USER)" $(if $(ADMIN),--admin)
+	@exec $(PYTHON) -m ops token --user "$(USER)" $(if $(ADMIN),--admin)
 
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush

@@ -60,7 +60,7 @@ class LaneCountMismatch(EngineError):
         super().__init__(
             f"the data was built with LANES={recorded}, but this process was started with LANES={configured}. "
             f"Start with LANES={recorded}; or, to change the number, with everything stopped: "
-            f"RELANE=1 LANES={configured} make run (or make migrate)"
+            f"RELANE=1 LANES={configured} make run, or: python -m ops relane {configured}"
         )
 
 

@@ -33,7 +33,7 @@ from ops.stop_requests import StopRequests
 from ops.stores import RunningStore
 from ops.valkey import launch_valkey, start_valkey
 
-DEFAULT_RELEASE = "python -m ops.migrate"
+DEFAULT_RELEASE = "python -m ops migrate"
 PROCESSES_STOP_SECONDS = 6.0
 STORES_STOP_SECONDS = 2.5
 """Together well below the ten seconds in which the whole stack promises to be gone."""

@@ -11,6 +11,7 @@ from flask import Response, request
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
+from engine.forms import Form, Id
 from engine.gate.turns import TurnLimits
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
@@ -22,7 +23,7 @@ from web.answers import answer
 from web.auth import act_for, current_caller, limits_of_submission
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
-from web.fields import Id, RequestBody, idempotency_key
+from web.fields import idempotency_key
 from web.pages import page_of, requested_page
 from web.problems import BUSY, TEMPORARY_ERROR, InvalidRequest, refused
 from web.submissions import answer_submission
@@ -33,14 +34,14 @@ MOST_UNITS = 1_000
 orders = APIBlueprint("orders", __name__, url_prefix="/api/v1", tag="Orders")
 
 
-class OrderLine(RequestBody):
+class OrderLine(Form):
     """Units of one product; several lines of one product are added up."""
 
     product_id: Id
     quantity: Annotated[int, Field(ge=1, le=MOST_UNITS)]
 
 
-class OrderBody(RequestBody):
+class OrderBody(Form):
     """Who orders what, and which of their coupons they redeem."""
 
     user_id: Id
@@ -48,7 +49,7 @@ class OrderBody(RequestBody):
     user_coupon_id: Id | None = None
 
 
-class CancelBody(RequestBody):
+class CancelBody(Form):
     """Whose order it is; if given, nobody else's is cancelled."""
 
     user_id: Id | None = None

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from flask import request
 
-from web.ids import MAX_SAFE_INTEGER
+from engine.ids import MAX_SAFE_INTEGER
 from web.problems import InvalidRequest
 
 DEFAULT_LIMIT = 20

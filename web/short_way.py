@@ -19,6 +19,7 @@ from engine.flow.crowd import PLACES, Crowd
 from engine.flow.turnstile import Passed, Turnstile
 from engine.gate.coupons import IssueAsk
 from engine.gate.turns import TurnLimits
+from engine.ids import MAX_SAFE_INTEGER
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
@@ -28,7 +29,6 @@ from web.coupons import issue_submitted
 from web.current import Serving
 from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, Header, json_answer, problem_answer, worded_answer
 from web.fields import VISIBLE_ASCII
-from web.ids import MAX_SAFE_INTEGER
 from web.key_sources import KeysUnavailable
 from web.languages import Language
 from web.orders import OrderBody, order_asked, order_submitted

@@ -154,7 +154,7 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     lane = report.lane
     for attempt in (1, 2):
         try:
-            recorded = engine.ledger.run(lambda connection: _record_batch(connection, lane, entries))
+            recorded = engine.ledger.run(lambda connection: record_batch(connection, lane, entries))
         except (DBAPIError, ValueError, KeyError) as error:
             # The first refusal may be a drain beside this one that committed the same rows: look once more.
             if attempt == 2:
@@ -170,7 +170,7 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     _quarantine(engine, report, entries[0], refusal)
 
 
-def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], recorded: _Recorded) -> None:
+def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], recorded: Recorded) -> None:
     """What follows a commit: the gate is told of holds, a worker of follow-ups, the log of what was dropped."""
     forgotten = len(entries) - recorded.count
     if logger.isEnabledFor(logging.DEBUG):
@@ -194,15 +194,18 @@ def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], rec
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """What one transaction recorded: how many of its entries, and what became of their orders."""
 
     count: int
     settlement: Settlement
 
 
-def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> _Recorded:
-    """Write the entries that the lane stands on, kind by kind, each kind in a fixed number of statements."""
+def record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> Recorded:
+    """Write the entries of a lane that it stands on, kind by kind, each kind in a fixed number of statements.
+
+    Within the caller's transaction. Raises DBAPIError, ValueError or KeyError for what the ledger refuses.
+    """
     fence = progress.fence(connection, lane, entries[0].epoch)
     standing = [entry for entry in entries if fence.admits(entry.epoch, entry.number)]
     issuances = [_issuance(entry) for entry in standing if _kind(entry) is RequestKind.COUPON_ISSUE]
@@ -214,7 +217,7 @@ def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -
     if standing:
         progress.advance(connection, lane, standing[-1].number)
     reach("drain.before_commit")
-    return _Recorded(len(standing), settlement)
+    return Recorded(len(standing), settlement)
 
 
 def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Exception) -> None:

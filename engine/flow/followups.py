@@ -26,7 +26,7 @@ from engine.flow.data_platform import DataPlatform
 from engine.flow.returns import return_stock
 from engine.ledger import followups as ledger_followups
 from engine.ledger import statistics
-from engine.ledger.followups import Failure, Followup, FollowupKind
+from engine.ledger.followups import Failure, Followup, FollowupKind, ParkedFollowup
 from engine.ledger.order_events import OrderEventName, read_events, record_events
 from engine.ledger.orders import order_by_id, request_ids_of
 from engine.ledger.progress import Returned, built_epochs, confirm_returns
@@ -145,13 +145,32 @@ def any_due(engine: Engine) -> bool:
         return ledger_followups.any_due(connection, workable_kinds(engine))
 
 
-def requeue_parked(engine: Engine) -> int:
-    """Give everything parked another full round of attempts, from now on; how many. Raises LedgerUnavailable."""
+class NotParked(EngineError):
+    """Some of what was named does not wait for a person; nothing was changed."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        super().__init__(f"not parked, so nothing was changed: {', '.join(map(str, self.ids))}")
+
+
+def parked_followups(engine: Engine, limit: int) -> list[ParkedFollowup]:
+    """What waits for a person, the oldest first. Raises LedgerUnavailable."""
+    with engine.ledger.read() as connection:
+        return ledger_followups.parked(connection, limit)
+
+
+def requeue_parked(engine: Engine, among: Sequence[int] | None = None) -> int:
+    """Give what is parked another full round of attempts, from now on; how many.
+
+    ``among``, if given, are the ids of the only ones meant. Raises NotParked, LedgerUnavailable.
+    """
     with engine.ledger.transaction() as connection:
-        requeued = ledger_followups.requeue_parked(connection)
+        requeued = ledger_followups.requeue_parked(connection, among)
+        if missing := sorted(set(among or ()) - requeued):
+            raise NotParked(missing)
     if requeued:
         engine.bell.ring_for_followups()
-    return requeued
+    return len(requeued)
 
 
 def retry_delay_seconds(attempts: int, spread: Callable[[], float] = random.random) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, text
@@ -38,6 +39,18 @@ class Followup:
     id: int
     order_id: int
     attempts: int
+
+
+@dataclass(frozen=True)
+class ParkedFollowup:
+    """One row that nobody tries any more, and why its last attempt failed."""
+
+    id: int
+    order_id: int
+    kind: str
+    attempts: int
+    parked_at: datetime
+    last_error: str | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,14 @@ _WAITING = text("""
 """)
 
 _REQUEUE = text("""
-    UPDATE order_followups SET status = 'PENDING', attempts = 0, due_at = now() WHERE status = 'PARKED'
+    UPDATE order_followups SET status = 'PENDING', attempts = 0, due_at = now()
+    WHERE status = 'PARKED' AND (:among IS NULL OR id = ANY(:among))
+    RETURNING id
+""").bindparams(bindparam("among", type_=ARRAY(BigInteger)))
+
+_PARKED = text("""
+    SELECT id, order_id, kind, attempts, due_at AS parked_at, last_error FROM order_followups
+    WHERE status = 'PARKED' ORDER BY id LIMIT :limit
 """)
 
 
@@ -211,6 +231,15 @@ def waiting(connection: Connection) -> list[Waiting]:
     ]
 
 
-def requeue_parked(connection: Connection) -> int:
-    """Make every parked row due now, with all its attempts ahead of it; how many. ``last_error`` stays readable."""
-    return connection.execute(_REQUEUE).rowcount
+def parked(connection: Connection, limit: int) -> list[ParkedFollowup]:
+    """What waits for a person, the oldest first."""
+    return [ParkedFollowup(*row) for row in connection.execute(_PARKED, {"limit": limit})]
+
+
+def requeue_parked(connection: Connection, among: Sequence[int] | None = None) -> set[int]:
+    """Make parked rows due now, with all their attempts ahead of them; their ids. ``last_error`` stays readable.
+
+    ``among``, if given, are the only ids that count.
+    """
+    values = {"among": None if among is None else list(among)}
+    return set(connection.execute(_REQUEUE, values).scalars())

@@ -203,14 +203,10 @@ def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> dic
     return {row.request_id: row.fields for row in rows}
 
 
-def quarantined_count(connection: Connection) -> int:
-    """How many decisions wait in quarantine."""
-    return int(connection.execute(select(func.count()).select_from(quarantined_outcomes)).scalar_one())
-
-
-def change_setting(connection: Connection, name: str, value: str) -> None:
-    """Replace what was recorded."""
-    connection.execute(update(engine_settings).where(engine_settings.c.name == name).values(value=value))
+def change_setting(connection: Connection, name: str, value: str, *, if_it_is: str) -> bool:
+    """Replace what was recorded, if that is still what the caller knows; whether it was."""
+    known = (engine_settings.c.name == name) & (engine_settings.c.value == if_it_is)
+    return connection.execute(update(engine_settings).where(known).values(value=value)).rowcount == 1
 
 
 def setting(connection: Connection, name: str, value_if_new: str) -> str:

@@ -10,8 +10,8 @@ from engine.errors import GateUnavailable
 from engine.flow.followups import workable_kinds
 from engine.gate import stock
 from engine.ledger import followups as ledger_followups
-from engine.ledger import progress
 from engine.ledger.followups import FollowupKind
+from engine.ledger.quarantine import quarantined_count
 from engine.telemetry import metrics
 
 
@@ -31,7 +31,7 @@ def observe_ledger(engine: Engine) -> None:
     """Export what waits in the ledger. Raises LedgerUnavailable."""
     with engine.ledger.read() as connection:
         waiting = {each.kind: each for each in ledger_followups.waiting(connection)}
-        quarantined = progress.quarantined_count(connection)
+        quarantined = quarantined_count(connection)
     for kind in FollowupKind:
         found = waiting.get(kind)
         metrics.FOLLOWUPS.labels(kind, "pending").set(found.pending if found else 0)

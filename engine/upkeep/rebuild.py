@@ -59,6 +59,16 @@ def standing_of(state: LaneState) -> Standing:
     return Standing(state.last_number or 0, state.returned)
 
 
+def rebuild_now(engine: Engine, lane: int) -> None:
+    """Build the lane anew, however well it stands; whoever decides in it is told BUSY meanwhile.
+
+    Raises as :func:`rebuild_lane`.
+    """
+    with engine.ledger.read() as connection:
+        recorded = progress.progress_of_lane(connection, lane)
+    rebuild_lane(engine, engine.gate.inspect(lane), recorded)
+
+
 def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     """Make the lane what the ledger says it is, and open it on the server that ``state`` was read from.
 

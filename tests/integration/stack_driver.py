@@ -90,7 +90,7 @@ class StackDriver:
         ours |= {"PLATFORM_PORT", "DATA_PLATFORM_URL", "DATA_PLATFORM_SECRET"}
         ours |= {"LOG_FORMAT", "LOG_LEVEL", "FORCE_COLOR", "NO_COLOR"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
-        command = [sys.executable, "-m", "ops.run", "--procfile", str(self.folder / "Procfile"), *options]
+        command = [sys.executable, "-m", "ops", "up", "--procfile", str(self.folder / "Procfile"), *options]
         with open(self.folder / "output", "wb") as output, open(self.folder / "complaint", "wb") as complaint:
             self.process = subprocess.Popen(
                 dying_with_us(command, signal.SIGTERM),
