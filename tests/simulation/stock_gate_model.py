@@ -125,7 +125,7 @@ class StockGate:
                     hold.listed = False
             elif hold.overdue and _entry_id(hold.request_id) not in waiting:
                 hold.state = "ending"
-                claimed += [nonce, hold.request_id, hold.lines_text, hold.order_lane]
+                claimed += [nonce, hold.request_id, hold.lines_text, hold.order_lane, "DEADLINE"]
         return claimed
 
     def put_back(self, quantities: Mapping[int, int]) -> Answer:
