@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -17,14 +17,13 @@ from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
-from web.fields import RequestBody, idempotency_key
+from web.fields import Name, RequestBody, idempotency_key
 from web.moments import Moment
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 
 MOST_DISCOUNT = 100_000_000
 MOST_QUANTITY = 10_000_000
 
-CouponName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 CouponStatus = Literal["ACTIVE", "INACTIVE"]
 Discount = Annotated[int, Field(ge=1, le=MOST_DISCOUNT)]
 Quantity = Annotated[int, Field(ge=1, le=MOST_QUANTITY)]
@@ -40,10 +39,11 @@ def _not_sent(schema: dict[str, Any]) -> None:
 class _Window(RequestBody):
     """When a coupon can be had; null means "no limit"."""
 
-    starts_at: Moment | None = Field(default=None, json_schema_extra=_not_sent)
+    starts_at: Moment | None = Field(default=None, examples=["2030-05-01T10:00:00Z"], json_schema_extra=_not_sent)
     ends_at: Moment | None = Field(
         default=None,
         description="Must be after `startsAt`: the one sent, or else the one it has.",
+        examples=["2030-05-01T22:00:00Z"],
         json_schema_extra=_not_sent,
     )
 
@@ -59,7 +59,7 @@ class _Window(RequestBody):
 class NewCouponBody(_Window):
     """The coupon to offer."""
 
-    name: CouponName
+    name: Name
     discount_amount: Discount
     total_quantity: Quantity
     status: CouponStatus = "ACTIVE"
@@ -70,7 +70,7 @@ class CouponChangeBody(_Window):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: CouponName = Field(default="", json_schema_extra=_not_sent)
+    name: Name = Field(default="", json_schema_extra=_not_sent)
     status: CouponStatus = Field(default="ACTIVE", json_schema_extra=_not_sent)
     add_quantity: Quantity = Field(default=0, json_schema_extra=_not_sent)
 

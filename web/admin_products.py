@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.outcomes import Refusal, Refused
@@ -15,7 +15,7 @@ from engine.shop.product_offers import NewProduct, ProductChange
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
-from web.fields import RequestBody, idempotency_key
+from web.fields import Name, RequestBody, idempotency_key
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 from web.products import ProductShown, product_shown
 
@@ -23,7 +23,6 @@ MOST_PRICE = 1_000_000_000
 MOST_STOCK = 100_000_000
 """Together they keep the dearest order there can be far below what a balance can hold."""
 
-ProductName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 ProductStatus = Literal["ACTIVE", "INACTIVE"]
 Price = Annotated[int, Field(ge=1, le=MOST_PRICE)]
 
@@ -38,7 +37,7 @@ def _not_sent(schema: dict[str, Any]) -> None:
 class NewProductBody(RequestBody):
     """The product to sell."""
 
-    name: ProductName
+    name: Name
     price: Price
     stock: Annotated[int, Field(ge=0, le=MOST_STOCK)]
     status: ProductStatus = "ACTIVE"
@@ -49,7 +48,7 @@ class ProductChangeBody(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: ProductName = Field(default="", json_schema_extra=_not_sent)
+    name: Name = Field(default="", json_schema_extra=_not_sent)
     price: Price = Field(default=1, json_schema_extra=_not_sent)
     status: ProductStatus = Field(default="ACTIVE", json_schema_extra=_not_sent)
     add_stock: Annotated[int, Field(ge=1, le=MOST_STOCK)] = Field(default=1, json_schema_extra=_not_sent)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import StringConstraints
 from typing_extensions import TypedDict
 
 from engine.outcomes import Refusal, Refused
@@ -14,7 +11,7 @@ from engine.shop import accounts
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
-from web.fields import Id, RequestBody, idempotency_key
+from web.fields import Id, Name, RequestBody, idempotency_key
 from web.problems import TEMPORARY_ERROR, refused
 
 admin_users = APIBlueprint("admin_users", __name__, url_prefix="/api/v1/admin", tag="Administration")
@@ -24,7 +21,7 @@ class NewUserBody(RequestBody):
     """The user to add; without an id the next free one is taken."""
 
     user_id: Id | None = None
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)] | None = None
+    name: Name | None = None
 
 
 class UserShown(TypedDict):
