@@ -14,6 +14,8 @@ SYSTEM_PYTHON = $(or $(shell for candidate in $(CANDIDATES); do \
     $(error Python 3.11 or newer is needed; none of these is: $(CANDIDATES)))
 PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-pip-version-check --require-hashes
 
+packages_in = $$(grep -c '^[a-z].*==' $(1))
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults soak lock clean
 
@@ -21,7 +23,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
-	@exec $(PYTHON) -m ops.run
+	@exec $(PYTHON) -m ops up
 
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
 	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
@@ -37,16 +39,16 @@ format: $(VENV)/development ## rewrite the code in its agreed form
 	$(VENV)/bin/ruff format .
 
 migrate: $(VENV)/runtime ## bring the database at DATABASE_URL up to date
-	@exec $(PYTHON) -m ops.migrate
+	@exec $(PYTHON) -m ops migrate
 
-requeue: $(VENV)/runtime ## try parked follow-ups again (DATABASE_URL=, REDIS_URL=)
-	@exec $(PYTHON) -m ops.requeue_followups
+requeue: $(VENV)/runtime ## try parked follow-ups again (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
+	@exec $(PYTHON) -m ops deliveries requeue
 
 audit: $(VENV)/runtime ## prove of the running stack that gate and ledger agree and all books add up (DATA_DIR=, or REDIS_URL= DATABASE_URL=)
-	@exec $(PYTHON) -m ops.audit $(ARGS)
+	@exec $(PYTHON) -m ops audit $(ARGS)
 
 token: $(VENV)/runtime ## print a token to try the service with, when it runs with AUTH=jwt (USER=7, ADMIN=1)
-	@exec $(PYTHON) -m ops.token --user "$(USER)" $(if $(ADMIN),--admin)
+	@exec $(PYTHON) -m ops token --user "$(USER)" $(if $(ADMIN),--admin)
 
 rush: $(VENV)/development ## send a crowd at a coupon and prove the result (USERS= REQUESTS= COUPONS= CHAOS=worker,web BROKEN=1)
 	@exec $(PYTHON) -m loadtests.rush
@@ -76,12 +78,17 @@ lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in ane
 clean: ## remove what was set up; data in DATA_DIR stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
+# pip is quiet, so every step says what it does before it takes its time.
 $(VENV)/runtime: requirements.txt
-	@echo "setting up $(VENV) ..."
+	@echo "setting up: a virtual environment in $(VENV), with $$($(SYSTEM_PYTHON) --version)"
 	@$(SYSTEM_PYTHON) -m venv --without-pip $(VENV)
-	@$(PIP_INSTALL) -r requirements.txt
+	@echo "setting up: $(call packages_in,$<) packages to run it, servers included; the first time takes a minute"
+	@$(PIP_INSTALL) -r $<
 	@touch $@
+	@echo "setting up: done"
 
-$(VENV)/development: $(VENV)/runtime requirements-dev.txt
-	@$(PIP_INSTALL) -r requirements-dev.txt
+$(VENV)/development: requirements-dev.txt $(VENV)/runtime
+	@echo "setting up: $(call packages_in,$<) packages to test it and to send crowds at it"
+	@$(PIP_INSTALL) -r $<
 	@touch $@
+	@echo "setting up: done"

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
+from engine.telemetry.logs import AUTO, FORMATS, LEVELS
 from engine.token_keys import UnusableKey, key_in_pem_file, key_of_secret, keys_in_file
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
@@ -22,11 +23,14 @@ MOST_CALLS = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What a process needs to know to take part. Durations carry their unit in the name."""
+    """What a process needs to know to take part. Durations carry their unit in the name.
 
-    redis_url: str
-    queue_redis_url: str
-    database_url: str
+    Printed, it shows no secret: whatever is one, or is an address that may hold a password, is left out.
+    """
+
+    redis_url: str = field(repr=False)
+    queue_redis_url: str = field(repr=False)
+    database_url: str = field(repr=False)
     lanes: int = 1
     host: str = "127.0.0.1"
     port: int = 8000
@@ -36,7 +40,7 @@ class Settings:
     """Any of them verifies a token, so that one can be replaced by the next; new tokens are signed with the first."""
     jwt_public_key: str = ""
     """The path of a PEM file."""
-    jwt_key_set: str = ""
+    jwt_key_set: str = field(default="", repr=False)
     """The path or address of a JSON Web Key Set."""
     jwt_audience: str = ""
     jwt_issuer: str = ""
@@ -52,10 +56,12 @@ class Settings:
     """How long one decision may take; the contract promises BUSY within a second of Redis going away."""
     statement_timeout_seconds: float = 5.0
     ledger_pool_size: int = 8
-    data_platform_url: str = ""
+    data_platform_url: str = field(default="", repr=False)
     """Where order events are POSTed. Empty: nobody is told, deliveries wait in the ledger until there is an address."""
     data_platform_secret: str = field(default="", repr=False)
     """What deliveries are signed with; has to be there when the address is."""
+    log_format: str = AUTO
+    log_level: str = "info"
     demo: bool = False
     """Whether this is a shop to play with: then the console lets crowds loose and breaks things."""
     data_dir: str = ""
@@ -86,6 +92,8 @@ class Settings:
             ledger_pool_size=reader.integer("LEDGER_POOL_SIZE", cls.ledger_pool_size, 1, 1000),
             data_platform_url=reader.optional_url("DATA_PLATFORM_URL", DATA_PLATFORM_SCHEMES),
             data_platform_secret=reader.text("DATA_PLATFORM_SECRET", ""),
+            log_format=reader.choice("LOG_FORMAT", cls.log_format, FORMATS),
+            log_level=reader.choice("LOG_LEVEL", cls.log_level, LEVELS),
             demo=reader.text("DEMO_DATA", "0") == "1",
             data_dir=reader.text("DATA_DIR", ""),
         )

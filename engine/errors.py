@@ -33,6 +33,15 @@ class GateUnavailable(EngineError):
         super().__init__(f"gate unavailable: {reason}")
 
 
+class TooManyAsks(EngineError):
+    """Whoever asks has had all their turns. No outcome: nothing was decided, counted or remembered, and the same ask is
+    welcome after ``milliseconds``."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+        super().__init__(f"{milliseconds} ms to wait")
+
+
 class LedgerUnavailable(EngineError):
     """Postgres cannot be reached or did not answer within its limits."""
 
@@ -51,7 +60,7 @@ class LaneCountMismatch(EngineError):
         super().__init__(
             f"the data was built with LANES={recorded}, but this process was started with LANES={configured}. "
             f"Start with LANES={recorded}; or, to change the number, with everything stopped: "
-            f"RELANE=1 LANES={configured} make run (or make migrate)"
+            f"RELANE=1 LANES={configured} make run, or: python -m ops relane {configured}"
         )
 
 

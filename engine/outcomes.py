@@ -17,8 +17,9 @@ class IssueStatus(StrEnum):
 
     LANE_NOT_READY = "lane_not_ready"
     STALE_EPOCH = "stale_epoch"
-    NOT_FOUND = "not_found"
     REPLAYED = "replayed"
+    WAIT = "wait"
+    NOT_FOUND = "not_found"
     ALREADY_ISSUED = "already_issued"
     INACTIVE = "inactive"
     NOT_STARTED = "not_started"
@@ -36,6 +37,7 @@ class ReserveStatus(StrEnum):
     ENDING = "ending"
     REPLAYED = "replayed"
     HOLD_EXPIRED = "hold_expired"
+    WAIT = "wait"
     PRODUCT_NOT_FOUND = "product_not_found"
     OUT_OF_STOCK = "out_of_stock"
     BACKLOGGED = "backlogged"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 FIRST_DESCRIPTOR = 3
-BACKLOG = 1024
+BACKLOG = 4096
 """How many may wait to be let in. The kernel cuts it to net.core.somaxconn."""
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")

@@ -20,12 +20,13 @@ from ops.stack import Stack, read_stack
 KILLABLE = ("worker", "web", "scheduler")
 LOOK_SECONDS = 0.02
 ROWS_PATIENCE_SECONDS = 10.0
+MOMENT_PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Moment:
     """Tells somebody else that the rush is in its middle: whoever waits for ``file`` breaks what only they can break,
-    such as a primary of a cluster. There is none without a file."""
+    such as a primary of a cluster, and removes the file when that is done. There is none without a file."""
 
     file: Path | None
 
@@ -42,6 +43,15 @@ class Moment:
         """Now is the time."""
         if self.file is not None:
             self.file.touch()
+
+    def await_end(self) -> None:
+        """Return when what was broken is done with: a judge who looks between two failovers sees the wrong server.
+        Raises TimeoutError when that does not come."""
+        deadline = time.monotonic() + MOMENT_PATIENCE_SECONDS
+        while self.file is not None and self.file.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.file} is still there: whoever waited for it is not done")
+            time.sleep(LOOK_SECONDS)
 
 
 class Watcher:

@@ -80,8 +80,8 @@ def collect(
     chaos: bool,
 ) -> Facts:
     """Everything the verdict needs, read after the outbox is empty."""
-    backlog = await_drained(engine)
     await_ready(stack)
+    backlog = await_drained(engine)
     with engine.ledger.read() as connection:
         winners = select(user_coupons.c.user_id, user_coupons.c.sequence, user_coupons.c.request_id)
         rows = tuple(

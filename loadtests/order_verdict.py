@@ -196,6 +196,8 @@ def _every_product(name: str, facts: OrderFacts, holds: Callable[[ProductFacts],
 
 
 def _every_request_ended(facts: OrderFacts) -> Check:
-    still = [request for request in facts.accepted if facts.states.get(request) not in ("COMPLETED", "FAILED")]
-    detail = f"{len(set(facts.accepted))} accepted, {len(still)} without an end {still[:3]}"
+    still = {request: facts.states.get(request) for request in facts.accepted}
+    still = {request: state for request, state in still.items() if state not in ("COMPLETED", "FAILED")}
+    examples = ", ".join(f"{request}: {state}" for request, state in list(still.items())[:3])
+    detail = f"{len(set(facts.accepted))} accepted, {len(still)} without an end {examples}"
     return Check("every accepted order ended", not still, detail)

@@ -59,7 +59,7 @@ def private_stack(
     inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     with private_folder() as folder:
         environ = {**inherited, **(stores or {}), "DATA_DIR": str(folder), "PORT": str(free_port()), "DEMO_DATA": "0"}
-        command = [sys.executable, "-m", "ops.run", "--procfile", str(procfile)]
+        command = [sys.executable, "-m", "ops", "up", "--procfile", str(procfile)]
         with open(folder / "output", "wb") as output:
             process = spawn(command, environ=environ, output=output, death_signal=signal.SIGTERM)
         try:

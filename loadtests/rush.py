@@ -150,6 +150,7 @@ def _rush(settings: RushSettings, stack: Stack) -> int:
                 },
                 every_tick=progress.tick,
             )
+            settings.moment.await_end()
             attempts = read_attempts(outcomes)
             facts = collect(
                 stack,

@@ -201,6 +201,7 @@ class _Killer:
 
 
 def _judge(stack: Stack, size: Size, outcomes: Path, killer: _Killer, seconds: float) -> int:
+    size.moment.await_end()
     await_ready(stack)
     answers = [json.loads(line) for line in outcomes.read_text(encoding="utf-8").splitlines()]
     accepted = sorted({answer["requestId"] for answer in answers if answer["requestId"]})

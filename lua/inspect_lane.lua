@@ -8,7 +8,7 @@
 -- ARGV none
 -- RETURNS
 --   {open, epoch, approved replication id, last number, lanes, request key, this server's replication id, backlog,
---    head's age, built epoch}
+--    head's age, built epoch, returns carried out since then}
 --   texts, '' where the lane has no such field; backlog in entries; age in milliseconds, '' for an empty outbox;
 --   a head that does not say when it was decided counts as the oldest there can be
 -- COST O(1)
@@ -23,6 +23,7 @@ for i = 1, 6 do
   state[i] = state[i] or ''
 end
 state[10] = redis.call('HGET', lane_key, 'built_epoch') or ''
+state[11] = redis.call('HGET', lane_key, 'returned') or '0'
 state[7] = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)') or ''
 state[8] = string.format('%.0f', redis.call('XLEN', outbox_key))
 state[9] = ''

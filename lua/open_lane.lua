@@ -35,6 +35,6 @@ if known[2] and tonumber(known[2]) > tonumber(last_number) then
 end
 
 redis.call('HSET', lane_key, 'open', '1', 'epoch', epoch, 'built_epoch', epoch, 'replid', replid,
-  'last_number', last_number, 'lanes', lanes, 'request_key', request_key)
+  'last_number', last_number, 'lanes', lanes, 'request_key', request_key, 'returned', '0')
 redis.call('HDEL', lane_key, 'building')
 return {'opened'}

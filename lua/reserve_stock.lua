@@ -2,15 +2,17 @@
 --
 -- Invariant: no product's available units go below zero, and units are never taken without a hold that says for whom
 -- and until when. In the order's last lane the hold and the outbox entry are one atomic step, and only while every
--- hold in an earlier lane is within its time: whoever slept between two lanes is not accepted on holds that have ended.
+-- hold in an earlier lane is within its time, and that lane was not rebuilt: whoever slept between two lanes is not
+-- accepted on holds that have ended.
 --
 -- KEYS
---   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch)
+--   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch, built:<lane>)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
 --   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane
 --   5 sc:{n}:holds         zset    nonce by deadline (milliseconds since 1970)
---   6… sc:{n}:sku:<id>     hash    name, price, status, available: one key per product, each product once
+--   6… sc:{n}:sku:<id>     hash    name, price, status, available: one key per product, each product once; behind
+--      them, for each limit of the order, sc:{n}:turns:<who> (string: a moment, as take_turn.lua keeps it)
 -- ARGV
 --   1  order  text  '<name>=<value> …', every one of these:
 --      lane            integer
@@ -26,6 +28,7 @@
 --      held            '<lane>:<built epoch>,…' of the lanes reserved before, nothing for none
 --      held_until_ms   milliseconds since 1970, the earliest deadline in lanes reserved before; nothing for none
 --      lines           '<product>:<quantity>:<price>,…' reserved before, nothing for none
+--      limits          '<pace>,<ahead>;…' (microseconds, as take_turn.lua takes them), nothing for none
 --   2… product id, quantity (units) for KEYS 6…; then product id, name for every product reserved before
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}
@@ -33,15 +36,20 @@
 --   {'ending'}                            this request's hold is overdue; its end is being asked of the ledger
 --   {'replayed', request id, 0, built epoch, deadline, lines, product id, name, …}   as 'reserved' was; the deadline
 --     '' once the hold has ended
---   {'hold_expired'}                      a hold in an earlier lane is past its deadline
+--   {'hold_expired'}                      a hold in an earlier lane is past its deadline, or older than a rebuild
+--   {'wait', milliseconds}                whoever orders has had all their turns; nothing is changed or remembered
 --   {'product_not_found', product id}                     unknown or not on sale
 --   {'out_of_stock', product id, available, …}            every product that is short
 --   {'backlogged'}
 --   {'reserved', request id, ring, built epoch, deadline, lines, product id, name, …}
 --     request id '' when nothing was appended; ring is 1 when the caller has to ring the bell
--- COST O(number of products + log number of holds)
+-- COST O(number of products and limits + log number of holds)
 
-local products = #KEYS - 5
+local limits = {}
+for pace, ahead in string.gmatch(string.match(ARGV[1] or '', 'limits=(%S*)') or '', '(%d+),(%d+)') do
+  limits[#limits + 1] = {pace = tonumber(pace), ahead = tonumber(ahead)}
+end
+local products = #KEYS - 5 - #limits
 if products < 1 or #ARGV < 1 + 2 * products or #ARGV % 2 ~= 1 then
   return redis.error_reply('ERR reserve_stock takes 5 keys and the products, the order and pairs')
 end
@@ -51,7 +59,7 @@ for name, value in string.gmatch(ARGV[1], '([%a_]+)=(%S*)') do
   order[name] = value
 end
 for _, name in ipairs({'lane', 'epoch', 'nonce', 'user_id', 'user_coupon_id', 'hold_ms', 'keep_ms', 'bell_ms',
-  'backlog_limit', 'order_lane', 'held', 'held_until_ms', 'lines'}) do
+  'backlog_limit', 'order_lane', 'held', 'held_until_ms', 'lines', 'limits'}) do
   if not order[name] then
     return redis.error_reply('ERR reserve_stock was not told ' .. name)
   end
@@ -111,9 +119,34 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if held_until_ms and now_ms >= held_until_ms then
   return {'hold_expired'}
 end
+for earlier, built in string.gmatch(order.held, '(%d+):(%d+)') do
+  local required = redis.call('HGET', lane_key, 'built:' .. earlier)
+  if required and tonumber(built) < tonumber(required) then
+    return {'hold_expired'}
+  end
+end
+
+-- A turn is taken as take_turn.lua does, which says how and why. What was answered before has cost its turn then.
+local now, wait = time[1] * 1000000 + time[2], 0
+for i, limit in ipairs(limits) do
+  limit.key = KEYS[5 + products + i]
+  local moment = math.max(tonumber(redis.call('GET', limit.key) or 0) or 0, now)
+  limit.moment = math.min(moment, now + limit.ahead + limit.pace)
+  wait = math.max(wait, limit.moment - limit.ahead - now)
+end
+if wait > 0 then
+  return {'wait', math.ceil(wait / 1000)}
+end
+local function count_turn()
+  for _, limit in ipairs(limits) do
+    local moment = limit.moment + limit.pace
+    redis.call('SET', limit.key, string.format('%.0f', moment), 'PX', math.ceil((moment - now) / 1000))
+  end
+end
 
 -- A refusal is remembered only for a caller who asked under an idempotency key: it must hear the same no again.
 local function refused(answer)
+  count_turn()
   if keep_ms > 0 then
     redis.call('HSET', hold_key, 'state', 'refused', 'answer', table.concat(answer, ' '))
     redis.call('PEXPIRE', hold_key, keep_ms)
@@ -138,6 +171,7 @@ if #short > 1 then
   return refused(short)
 end
 if redis.call('XLEN', outbox_key) >= backlog_limit then
+  count_turn()
   return {'backlogged'}
 end
 
@@ -163,6 +197,7 @@ if append then
   redis.call('HSET', lane_key, 'last_number', number)
 end
 
+count_turn()
 for i = 1, products do
   redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. quantities[i])
 end

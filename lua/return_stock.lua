@@ -2,7 +2,7 @@
 --
 -- Invariant: the units of one order come back once, however often this is repeated. A lane that was built after the
 -- cancellation has counted them already: who read in the ledger that they were to be returned, and then slept through
--- the rebuild, returns nothing.
+-- the rebuild, returns nothing. Returns are counted, so that the guard notices a server that came back without one.
 --
 -- KEYS
 --   1 sc:{n}:lane              hash    the lane's state
@@ -15,8 +15,8 @@
 -- RETURNS (the first that applies)
 --   {'lane_not_ready'}     closed, or the ledger knows of a rebuild that the lane has yet to see
 --   {'rebuilt'}
---   {'already_returned'}
---   {'returned'}
+--   {'already_returned', epoch, total}  total: of all returns since the lane was built
+--   {'returned', epoch, total}
 -- COST O(number of products)
 
 if #KEYS < 3 or #ARGV ~= #KEYS then
@@ -29,7 +29,7 @@ for i = 3, #ARGV do
   end
 end
 
-local state = redis.call('HMGET', lane_key, 'open', 'replid', 'built_epoch')
+local state = redis.call('HMGET', lane_key, 'open', 'replid', 'built_epoch', 'epoch', 'returned')
 local server = string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)')
 if state[1] ~= '1' or state[2] ~= server
   or tonumber(state[3]) < tonumber(built_epoch) then
@@ -39,11 +39,11 @@ if tonumber(state[3]) > tonumber(built_epoch) then
   return {'rebuilt'}
 end
 if redis.call('EXISTS', marker_key) == 1 then
-  return {'already_returned'}
+  return {'already_returned', state[4], state[5] or '0'}
 end
 
 redis.call('SET', marker_key, '1', 'PX', keep_ms)
 for i = 3, #KEYS do
   redis.call('HINCRBY', KEYS[i], 'available', ARGV[i])
 end
-return {'returned'}
+return {'returned', state[4], string.format('%.0f', redis.call('HINCRBY', lane_key, 'returned', 1))}

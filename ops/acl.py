@@ -30,11 +30,13 @@ LEASE = ("get", "del", "pexpire")
 """redis-py's lock is kept and given up by scripts of its own, which call these."""
 RQ_WORKER = (
     *("client|setname", "client|info", "subscribe", "unsubscribe", "exists", "blmove", "hgetall", "persist"),
-    *("lrem", "lrange", "watch", "smembers", "srem", "hincrby", "hincrbyfloat", "xadd"),
+    *("lrem", "lrange", "watch", "unwatch", "smembers", "srem", "hincrby", "hincrbyfloat", "xadd"),
     *("zrange", "zrangebyscore"),
 )
 
 SHARED_QUEUE_KEYS = ("rq:queues", "rq:queue:drain", "rq:queue:followups", "rq:job:*")
+FAILED_JOBS_KEYS = ("rq:failed:drain", "rq:failed:followups")
+"""Counted for the metrics; RQ drops the old ones when it counts."""
 ENGINE_KEYS = ("sc:*",)
 _PICTURES = ("picture_coupons", "picture_lane", "picture_stock", "waiting_issuances", "find_requests")
 
@@ -93,11 +95,12 @@ ROLES: Mapping[str, Role] = {
             *("set", "exists", "rename", "zrange", "hget", "hmget", "incrby"),
         ),
         scripts=(
-            *("inspect_lane", "approve_lane", "close_lane", "begin_build", "build_coupon", "build_product"),
-            *("build_winners", "forget_holds", "mark_returned", "open_lane", "due_holds", "claim_holds"),
+            *("inspect_lane", "require_built", "approve_lane", "close_lane", "begin_build", "build_coupon"),
+            *("build_product", "build_winners", "forget_holds", "forget_entities", "mark_returned", "open_lane"),
+            *("due_holds", "claim_holds"),
             *("settle_holds", "release_stock", "publish_coupon", "publish_product", *_PICTURES),
         ),
-        keys=(*ENGINE_KEYS, *SHARED_QUEUE_KEYS),
+        keys=(*ENGINE_KEYS, *SHARED_QUEUE_KEYS, *FAILED_JOBS_KEYS),
     ),
 }
 

@@ -1,18 +1,14 @@
-"""Break something of the running stack on purpose, for the console's demo: ``python -m ops.demo_fault kill_worker``.
-
-Exit codes: 0 when it was done, 2 for a wrong call, 3 when there is nothing of ours to break.
-"""
+"""Breaking something of the running stack on purpose, for the console's demo."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 
+from ops.console import complain
 from ops.stack import Stack, read_stack
 
 
@@ -39,20 +35,14 @@ def forget(stack: Stack) -> bool:
 
 FAULTS = {"kill_worker": kill_worker, "forget": forget}
 
+NOTHING_TO_BREAK = 3
 
-def main(arguments: Sequence[str]) -> int:
-    """Break what is named; the exit code."""
-    if len(arguments) != 1 or arguments[0] not in FAULTS:
-        print(f"usage: python -m ops.demo_fault {{{'|'.join(FAULTS)}}}", file=sys.stderr)
-        return 2
-    stack = read_stack(Path(os.environ.get("DATA_DIR", "var")))
+
+def break_something(data_dir: Path, fault: str) -> bool:
+    """Break what is named (one of FAULTS) of the stack that runs on ``data_dir``; whether it was done."""
+    stack = read_stack(data_dir)
     try:
-        done = stack is not None and FAULTS[arguments[0]](stack)
+        return stack is not None and FAULTS[fault](stack)
     except redis.RedisError as error:
-        print(f"the store does not answer: {type(error).__name__}", file=sys.stderr)
-        done = False
-    return 0 if done else 3
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        complain(f"the store does not answer: {type(error).__name__}")
+        return False

@@ -1,6 +1,6 @@
 """``python -m ops.lock_check``: are all requirements pinned with hashes, and which pins are behind?
 
-``docs/decisions/0015`` says what this stands in for. Exit codes: 0 when all is well, 1 when a requirement is not pinned
+``docs/decisions/0018`` says what this stands in for. Exit codes: 0 when all is well, 1 when a requirement is not pinned
 or has no hash, and with ``--strict`` also when a newer release is allowed; 2 when the index could not be asked.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m ops.run``: the whole stack in the foreground, what `make run` does.
+"""The whole stack in the foreground: ``python -m ops up``, what `make run` does.
 
 Exit codes: 0 after an orderly stop, 1 when something kept dying, 2 when it could not start for a reason that the
 message names.
@@ -6,21 +6,23 @@ message names.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import Settings
 from engine.errors import InvalidSettings
+from engine.telemetry.logs import HUMAN, JSON
 from ops.console import complain
 from ops.external_stores import database_problem, redis_problem
+from ops.hints import hints
 from ops.problems import StackProblem
-from ops.processes import PROJECT_ROOT, free_port, port_is_free
+from ops.processes import free_port, port_is_free
 from ops.procfile import parse_procfile
 from ops.readiness import host_in_url, reachable_host
 from ops.restarts import RestartPolicy
@@ -35,10 +37,19 @@ MOST_WORKERS = 64
 _PLACEHOLDERS = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/seonchak"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run (a Procfile), and with how much patience."""
+
+    procfile: Path
+    restarts: int
+    restart_window: float
+    readiness_patience: float
+
+
+def run_stack(options: RunOptions) -> int:
     """Run the stack; returns the exit code."""
     _open_closed_descriptors()
-    options = _options(arguments)
     requests = StopRequests()
     try:
         if sys.platform != "linux":
@@ -51,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: StopRequests) -> int:
+def _run(options: RunOptions, environ: Mapping[str, str], requests: StopRequests) -> int:
     given = {name: value for name, value in environ.items() if value.strip()}
     settings, workers = _settings(given)
     commands = _read_procfile(options.procfile)
@@ -60,13 +71,14 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
         if "web" in commands:
             _refuse_a_taken_port(settings.host, settings.port)
         _refuse_unreachable_stores(given)
-        ports = _remembered_ports(data_dir / "ports.json")
+        ports = remembered_ports(data_dir / "ports.json")
+        address = f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/"
         plan = Plan(
             data_dir=data_dir,
             mark=hashlib.sha256(str(data_dir).encode()).hexdigest()[:16],
             host=settings.host,
             port=settings.port,
-            address=f"http://{host_in_url(reachable_host(settings.host))}:{settings.port}/",
+            address=address,
             redis_url=given.get("REDIS_URL"),
             queue_redis_url=given.get("QUEUE_REDIS_URL"),
             database_url=given.get("DATABASE_URL"),
@@ -82,22 +94,12 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str], requests: Stop
                 **_data_platform(given, ports["platform"]),
                 **_token_secret(given, data_dir),
             },
+            log_format=JSON if settings.log_format == JSON else HUMAN,
+            hints=hints(address, settings, given, data_dir),
             policy=RestartPolicy(options.restarts, options.restart_window),
             readiness_patience_seconds=options.readiness_patience,
         )
         return Supervisor(plan, lock, requests).run()
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ops.run", description="Run the whole stack in the foreground.")
-    parser.add_argument("--procfile", type=Path, default=PROJECT_ROOT / "Procfile", help="what to run")
-    parser.add_argument("--restarts", type=int, default=RestartPolicy.limit, help="restarts of one process …")
-    parser.add_argument(
-        "--restart-window", type=float, default=RestartPolicy.window_seconds, help="… in so many seconds"
-    )
-    parser.add_argument("--readiness-patience", type=float, default=Plan.readiness_patience_seconds,
-                        help="seconds after which it says what is missing")  # fmt: skip
-    return parser.parse_args(arguments)
 
 
 def _open_closed_descriptors() -> None:
@@ -119,8 +121,10 @@ def _settings(given: Mapping[str, str]) -> tuple[Settings, int]:
     if fsync not in FSYNC_CHOICES:
         problems.append(f"APPENDFSYNC={fsync}: must be one of {', '.join(FSYNC_CHOICES)}")
     placeholders = {**_PLACEHOLDERS, **({"JWT_SECRET": "x" * 32} if _needs_token_secret(given) else {})}
+    # What is blank is not given, and must not take a placeholder away.
+    said = {name: value for name, value in given.items() if value.strip()}
     try:
-        settings = Settings.from_environment({**placeholders, **given})
+        settings = Settings.from_environment({**placeholders, **said})
     except InvalidSettings as invalid:
         raise InvalidSettings([*invalid.problems, *problems]) from None
     if problems:
@@ -155,7 +159,7 @@ def _refuse_unreachable_stores(given: Mapping[str, str]) -> None:
         raise StackProblem("\n".join(problems))
 
 
-def _remembered_ports(path: Path) -> dict[str, int]:
+def remembered_ports(path: Path) -> dict[str, int]:
     """The ports of what we bring along: as last time while they are free, so that notes and open tools stay right."""
     try:
         remembered = json.loads(path.read_text())
@@ -190,13 +194,9 @@ def _token_secret(given: Mapping[str, str], data_dir: Path) -> dict[str, str]:
 
 def _needs_token_secret(given: Mapping[str, str]) -> bool:
     sources = ("JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS")
-    return given.get("AUTH", "").strip() == "jwt" and not any(name in given for name in sources)
+    return given.get("AUTH", "").strip() == "jwt" and not any(given.get(name, "").strip() for name in sources)
 
 
 def _path(given: Mapping[str, str]) -> str:
     """The Procfile's `python` and `granian` are those of the environment that runs us."""
     return os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", os.defpath)])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

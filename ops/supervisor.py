@@ -14,13 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from engine.service_manager import LISTEN_VARIABLES, NOTIFY_VARIABLE, open_listener
-from ops.console import Console, complain
+from engine.telemetry.logs import COLOUR_VARIABLE, HUMAN, JSON
+from ops.console import Console, complain, wants_colours
+from ops.metrics_folder import METRICS_VARIABLE, empty_metrics_folder, metrics_folder
 from ops.postgres import launch_postgres, start_postgres
 from ops.problems import StackProblem, StartInterrupted
 from ops.processes import BARE_ENVIRONMENT, MARK_VARIABLE, PROJECT_ROOT, kill_marked, spawn
@@ -36,7 +38,7 @@ from ops.valkey import launch_valkey, start_valkey
 
 TAKES_OUR_LISTENER = "-m web.serve"
 """A web command with this in it gets its listening socket from us; any other opens the port itself."""
-DEFAULT_RELEASE = "python -m ops.migrate"
+DEFAULT_RELEASE = "python -m ops migrate"
 PROCESSES_STOP_SECONDS = 6.0
 STORES_STOP_SECONDS = 2.5
 """Together well below the ten seconds in which the whole stack promises to be gone."""
@@ -61,6 +63,10 @@ class Plan:
     commands: Mapping[str, str]
     formation: Mapping[str, int] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
+    log_format: str = HUMAN
+    """How the processes and we write: for people, unless somebody asks for JSON. Their stderr is a pipe to us."""
+    hints: Sequence[str] = ()
+    """What to do next, said once everything is ready."""
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     readiness_patience_seconds: float = 60.0
 
@@ -74,7 +80,8 @@ class Supervisor:
         self._requests = requests
         self._instances = instances(plan.commands, plan.formation)
         names = [*(instance.name for instance in self._instances), "postgres", RELEASE]
-        self._console = Console(max(map(len, names)))
+        self._colours = wants_colours(plan.environ)
+        self._console = Console(max(map(len, names)), as_json=plan.log_format == JSON, colours=self._colours)
         self._stores: list[Slot] = []
         self._processes: list[Slot] = []
         self._relays: list[threading.Thread] = []
@@ -92,6 +99,7 @@ class Supervisor:
         """
         code = 1
         kill_marked(self._plan.mark + "/")  # only if an earlier supervisor was killed together with its reaper
+        empty_metrics_folder(self._plan.data_dir)
         self._start_reaper()
         try:
             self._start_stores()
@@ -201,6 +209,9 @@ class Supervisor:
             "PORT": str(stack.port),
             "DATA_DIR": stack.data_dir,
             "PYTHONUNBUFFERED": "1",
+            "LOG_FORMAT": self._plan.log_format,
+            **({COLOUR_VARIABLE: "1"} if self._colours else {}),
+            METRICS_VARIABLE: str(metrics_folder(self._plan.data_dir)),
             MARK_VARIABLE: self._mark(instance.name),  # unless its slot has another one
         }
 
@@ -252,6 +263,8 @@ class Supervisor:
                 self._stack.ready = True
                 self._publish()
                 self._console.announce(f"Seonchak is ready: {self._plan.address}")
+                for hint in self._plan.hints:
+                    self._console.announce(f"  {hint}", important=False)
             if self._reaper.poll() is not None:
                 self._start_reaper()
                 self._publish()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.service_manager import BACKLOG
 from ops.processes import PROJECT_ROOT
 from ops.procfile import parse_procfile
 
@@ -39,6 +40,10 @@ User=seonchak
 WorkingDirectory={home}
 EnvironmentFile={settings}
 ExecStart={command}{sockets}
+Environment=PROMETHEUS_MULTIPROC_DIR=/run/seonchak/metrics
+RuntimeDirectory=seonchak/metrics
+RuntimeDirectoryPreserve=yes
+LimitNOFILE=65536
 Restart=always
 RestartSec=1
 TimeoutStartSec=60
@@ -60,7 +65,7 @@ PartOf=seonchak.target
 
 [Socket]
 ListenStream=127.0.0.1:8000
-Backlog=1024
+Backlog={backlog}
 Service=seonchak-web@1.service
 
 [Install]
@@ -96,9 +101,9 @@ WantedBy=multi-user.target
 
 def units(procfile: str) -> dict[str, str]:
     """The text of every unit by its file name. Raises StackProblem for a wrong Procfile."""
-    found = {"seonchak.target": _TARGET, "seonchak-web.socket": _SOCKET}
+    found = {"seonchak.target": _TARGET, "seonchak-web.socket": _SOCKET.format(backlog=BACKLOG)}
     found["seonchak-migrate.service"] = _MIGRATE.format(
-        home=HOME, settings=SETTINGS, command=_absolute("python -m ops.migrate")
+        home=HOME, settings=SETTINGS, command=_absolute("python -m ops migrate")
     )
     for kind, command in parse_procfile(procfile).items():
         if kind in NOT_HERE:

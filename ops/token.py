@@ -1,4 +1,4 @@
-"""``python -m ops.token --user 7 [--admin]``: a token to try the service with, signed with the first of its secrets.
+"""Tokens to try the service with, signed with the first of its secrets.
 
 The secret is JWT_SECRET (or in the file that JWT_SECRET_FILE names), else the one that ``AUTH=jwt make run`` made for
 itself.
@@ -6,40 +6,20 @@ itself.
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jwt
 
 from engine.errors import EngineError
-from ops.console import complain
 
 SECRET_FILE = "jwt-secret"  # noqa: S105 - the name of the file
-DEFAULT_HOURS = 12
-LARGEST_USER_ID = 2**53 - 1
+DEFAULT_HOURS = 12.0
 
 
 class NoSecret(EngineError):
     """There is nothing to sign with; ``str()`` says what to do."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the token, and nothing else; the exit code."""
-    options = _options(arguments)
-    try:
-        secret = signing_secret(os.environ)
-    except NoSecret as error:
-        complain(str(error))
-        return 2
-    audience, issuer = (os.environ.get(name, "").strip() for name in ("JWT_AUDIENCE", "JWT_ISSUER"))
-    lifetime_seconds = round(options.hours * 3600)
-    print(signed_token(secret, options.user, admin=options.admin, lifetime_seconds=lifetime_seconds,
-                       audience=audience, issuer=issuer))  # fmt: skip
-    return 0
 
 
 def signed_token(
@@ -76,21 +56,3 @@ def signing_secret(environ: Mapping[str, str]) -> str:
 def secret_path(data_dir: Path) -> Path:
     """Where the local stack keeps the secret that it made."""
     return data_dir / SECRET_FILE
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ops.token", description="Print a token to try the service with.")
-    parser.add_argument("--user", type=_user_id, required=True, help="the user id: make token USER=7")
-    parser.add_argument("--admin", action="store_true", help="with the role of an administrator")
-    parser.add_argument("--hours", type=float, default=DEFAULT_HOURS, help="how long it is good (%(default)s)")
-    return parser.parse_args(arguments)
-
-
-def _user_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= 16) or int(text) > LARGEST_USER_ID:
-        raise argparse.ArgumentTypeError(f"{text!r} is no user id; for example: make token USER=7")
-    return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

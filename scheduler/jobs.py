@@ -13,7 +13,8 @@ from engine.flow import followups, holds
 from engine.gate import heartbeat, outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 from engine.shop import coupon_offers, popularity, product_offers
-from engine.upkeep import guard
+from engine.telemetry import metrics
+from engine.upkeep import guard, observation
 from engine.upkeep.audit import RegularAudit
 from engine.upkeep.lane_rounds import LaneRounds
 
@@ -73,6 +74,8 @@ watch_lanes = EveryLane("watch_lanes", guard.watch_lane)
 expire_holds = EveryLane("expire_holds", holds.sweep_holds)
 """End holds whose deadline has passed, and repeat what a crash kept the gate from being told."""
 
+_observe_every_lane = EveryLane("observe_lanes", observation.observe_lane)
+
 _ring_every_old_bell = EveryLane("ring_old_bells", _ring_old_bell)
 
 
@@ -88,16 +91,38 @@ def ring_old_bells(engine: Engine) -> int:
 
 def close_rounds() -> None:
     """Begin nothing more in any lane."""
-    for job in (watch_lanes, expire_holds, _ring_every_old_bell):
+    for job in (watch_lanes, expire_holds, _observe_every_lane, _ring_every_old_bell):
         job.close()
+
+
+def observe_lanes(engine: Engine) -> None:
+    """Export how every lane stands; of one that does not answer, that nobody knows."""
+    seen = _observe_every_lane(engine)
+    for lane in range(engine.gate.lanes):
+        if not seen.get(lane):
+            metrics.record_lane_away(lane)
+    metrics.record_look(metrics.GATE)
+
+
+def observe_ledger(engine: Engine) -> None:
+    """Export what waits in the ledger."""
+    observation.observe_ledger(engine)
+
+
+def observe_queues(engine: Engine) -> None:
+    """Export what waits in RQ."""
+    observation.observe_queues(engine)
 
 
 def publish_changes(engine: Engine) -> None:
     """Make live what a process recorded and could not publish."""
     coupons = coupon_offers.publish_changes(engine)
     products = product_offers.publish_product_changes(engine)
+    metrics.LATE_PUBLICATIONS.labels("coupon").inc(coupons)
+    metrics.LATE_PUBLICATIONS.labels("product").inc(products)
     if coupons or products:
-        logger.warning("made %d coupons and %d products live that were only recorded", coupons, products)
+        # As usual as a process that dies between the ledger and the gate, or a shop that was filled before its start.
+        logger.info("made %d coupons and %d products live that were only recorded", coupons, products)
 
 
 def tell_alive(engine: Engine) -> None:

@@ -23,6 +23,8 @@ from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
 from engine.gate import heartbeat
 from engine.service_manager import tell_ready
+from engine.telemetry import metrics
+from engine.telemetry.logs import configure_logs
 from scheduler import jobs
 
 SCHEDULER_LOCK = 0x5EC1
@@ -38,19 +40,20 @@ logger = logging.getLogger("scheduler")
 
 def main() -> int:
     """Stand by, then be active, until stopped; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     try:
-        engine = Engine.connect(Settings.from_environment(), patient=True)
+        settings = Settings.from_environment()
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    configure_logs("scheduler", settings.log_format, settings.log_level)
+    engine = Engine.connect(settings, patient=True)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     pulse = heartbeat.Pulse(engine.gate, "scheduler").start()
     try:
         while not stopped.is_set():
+            metrics.beat("scheduler")
             _stand_by_and_run(engine, stopped)
             stopped.wait(STANDBY_SECONDS)
     except LaneCountMismatch as error:
@@ -87,6 +90,9 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),
         (jobs.sweep_followups, 1.0),
+        (jobs.observe_lanes, 1.0),
+        (jobs.observe_ledger, 5.0),
+        (jobs.observe_queues, 5.0),
         (jobs.rebuild_ranking, 60.0),
         (jobs.auditing(lambda: not stopped.is_set()), 60.0),
         (jobs.forget_idempotency_keys, 3600.0),
@@ -111,6 +117,7 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
             thread = scheduler._thread
             if thread is None or not thread.is_alive():
                 raise SystemExit("the scheduler's thread died")
+            metrics.beat("scheduler")
     finally:
         jobs.close_rounds()
         if scheduler.running:

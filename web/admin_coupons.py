@@ -3,76 +3,39 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from engine.forms import CouponForm, Name, Quantity, Status, Window, not_sent
 from engine.outcomes import Refusal, Refused
 from engine.shop import coupon_offers
 from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
-from web.fields import Name, RequestBody, idempotency_key
-from web.moments import Moment
+from web.fields import idempotency_key
 from web.problems import BUSY, TEMPORARY_ERROR, refused
-
-MOST_DISCOUNT = 100_000_000
-MOST_QUANTITY = 10_000_000
-
-CouponStatus = Literal["ACTIVE", "INACTIVE"]
-Discount = Annotated[int, Field(ge=1, le=MOST_DISCOUNT)]
-Quantity = Annotated[int, Field(ge=1, le=MOST_QUANTITY)]
 
 admin_coupons = APIBlueprint("admin_coupons", __name__, url_prefix="/api/v1/admin", tag="Administration")
 
 
-def _not_sent(schema: dict[str, Any]) -> None:
-    """A member that may be left out, but not sent as null, has no default to show."""
-    schema.pop("default", None)
-
-
-class _Window(RequestBody):
-    """When a coupon can be had; null means "no limit"."""
-
-    starts_at: Moment | None = Field(default=None, examples=["2030-05-01T10:00:00Z"], json_schema_extra=_not_sent)
-    ends_at: Moment | None = Field(
-        default=None,
-        description="Must be after `startsAt`: the one sent, or else the one it has.",
-        examples=["2030-05-01T22:00:00Z"],
-        json_schema_extra=_not_sent,
-    )
-
-    @field_validator("ends_at")
-    @classmethod
-    def _ends_after_start(cls, ends_at: datetime | None, info: ValidationInfo) -> datetime | None:
-        starts_at = info.data.get("starts_at")
-        if ends_at is not None and starts_at is not None and ends_at <= starts_at:
-            raise PydanticCustomError("window", "must be after startsAt")
-        return ends_at
-
-
-class NewCouponBody(_Window):
+class NewCouponBody(CouponForm):
     """The coupon to offer."""
 
-    name: Name
-    discount_amount: Discount
-    total_quantity: Quantity
-    status: CouponStatus = "ACTIVE"
 
-
-class CouponChangeBody(_Window):
+class CouponChangeBody(Window):
     """What to change; at least one member. Quantity is only ever added."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: Name = Field(default="", json_schema_extra=_not_sent)
-    status: CouponStatus = Field(default="ACTIVE", json_schema_extra=_not_sent)
-    add_quantity: Quantity = Field(default=0, json_schema_extra=_not_sent)
+    name: Name = Field(default="", json_schema_extra=not_sent)
+    status: Status = Field(default="ACTIVE", json_schema_extra=not_sent)
+    add_quantity: Quantity = Field(default=0, json_schema_extra=not_sent)
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -91,7 +54,7 @@ class CouponShown(TypedDict):
     issued: int
     remaining: int
     pending: int
-    status: CouponStatus
+    status: Status
     startsAt: datetime | None
     endsAt: datetime | None
     createdAt: datetime

@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from engine.forms import Form
 from web.answers import answer
 from web.current import current_demo
 from web.demo_rush import Demo, Fault
 from web.documentation import Success, answers
-from web.fields import RequestBody
 from web.problems import BUSY, PROBLEM_MEDIA_TYPE, busy
 
 MOST_REQUESTS = 50_000
@@ -34,7 +34,7 @@ _NO_DEMO: dict[int | str, Any] = {
 admin_demo = APIBlueprint("admin_demo", __name__, url_prefix="/api/v1/admin/demo", tag="Demo")
 
 
-class RushBody(RequestBody):
+class RushBody(Form):
     """How large a crowd asks, for how many coupons."""
 
     users: Annotated[int, Field(ge=1, le=MOST_USERS)]
@@ -48,7 +48,7 @@ class RushBody(RequestBody):
         return self
 
 
-class FaultBody(RequestBody):
+class FaultBody(Form):
     """What to break."""
 
     fault: Fault

@@ -6,22 +6,20 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
+from engine.forms import UserForm
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
-from web.fields import Id, Name, RequestBody, idempotency_key
+from web.fields import idempotency_key
 from web.problems import TEMPORARY_ERROR, refused
 
 admin_users = APIBlueprint("admin_users", __name__, url_prefix="/api/v1/admin", tag="Administration")
 
 
-class NewUserBody(RequestBody):
+class NewUserBody(UserForm):
     """The user to add; without an id the next free one is taken."""
-
-    user_id: Id | None = None
-    name: Name | None = None
 
 
 class UserShown(TypedDict):

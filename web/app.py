@@ -22,6 +22,7 @@ from web.current import EXTENSION, Serving
 from web.demo_rush import Demo
 from web.fields import read_path_ids, refuse_oversize
 from web.limits import Limits
+from web.metrics import metrics
 from web.operations import operations
 from web.orders import orders
 from web.popular import popular
@@ -45,6 +46,7 @@ BLUEPRINTS = (
     admin_console,
     admin_demo,
     operations,
+    metrics,
     console_page,
 )
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import g, request
 
+from engine.gate.turns import TurnLimits
 from web.access import API, Access, access_to
 from web.current import current_authenticator, current_limits
-from web.limits import is_limited
+from web.limits import is_counted_here, whereabouts
 from web.problems import Forbidden, NotAuthenticated, TooManyRequests
 from web.tokens import ANYBODY, Caller, Unauthenticated
 
@@ -38,11 +39,17 @@ def count_call(_endpoint: str | None, _variables: dict[str, Any] | None) -> None
     """Count the call against its caller's limits, before it costs anything. Raises TooManyRequests."""
     limits = current_limits()
     rule = request.url_rule
-    if limits is None or rule is None or not is_limited(rule.rule, request.method):
+    if limits is None or rule is None or not is_counted_here(rule.rule, request.method):
         return
     milliseconds = limits.milliseconds_to_wait(current_caller(), request.environ)
     if milliseconds:
         raise TooManyRequests(milliseconds)
+
+
+def limits_of_submission() -> TurnLimits:
+    """What the current request counts against where it is decided."""
+    limits = current_limits()
+    return () if limits is None else limits.of(current_caller(), *whereabouts(request.environ))
 
 
 def refuse_paths_of_others(_endpoint: str | None, variables: dict[str, Any] | None) -> None:

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import Field
 from typing_extensions import TypedDict
 
+from engine.forms import Charge, Form
 from engine.outcomes import Refusal, Refused
 from engine.shop import accounts
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, Success, answers, reads
-from web.fields import RequestBody, idempotency_key
+from web.fields import idempotency_key
 from web.pages import page_of, requested_page
 from web.problems import TEMPORARY_ERROR, refused
-
-MOST_CHARGED = 100_000_000
 
 balance = APIBlueprint("balance", __name__, url_prefix="/api/v1", tag="Balance")
 
 
-class ChargeBody(RequestBody):
+class ChargeBody(Form):
     """How much, in KRW."""
 
-    amount: Annotated[int, Field(ge=1, le=MOST_CHARGED)]
+    amount: Charge
 
 
 class Charged(TypedDict):

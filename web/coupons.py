@@ -9,21 +9,22 @@ from apiflask import APIBlueprint
 from flask import Response
 from typing_extensions import TypedDict
 
+from engine.forms import Form, Id
 from engine.ledger import coupons as ledger_coupons
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestStatus
 from engine.shop import issuance
 from web.answers import answer, in_words, sentence
-from web.auth import act_for
+from web.auth import act_for, limits_of_submission
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
-from web.fields import Id, RequestBody, idempotency_key
+from web.fields import idempotency_key
 from web.problems import BUSY, TEMPORARY_ERROR, refused
 from web.submissions import answer_submission
 
 coupons = APIBlueprint("coupons", __name__, url_prefix="/api/v1", tag="Coupons")
 
 
-class IssueBody(RequestBody):
+class IssueBody(Form):
     """Who wants the coupon."""
 
     user_id: Id
@@ -91,7 +92,11 @@ class UserCoupons(TypedDict):
 def issue_coupon(coupon_id: int, body: IssueBody) -> Response:
     act_for(body.user_id)
     outcome = issuance.issue_coupon(
-        current_engine(), coupon_id=coupon_id, user_id=body.user_id, idempotency_key=idempotency_key()
+        current_engine(),
+        coupon_id=coupon_id,
+        user_id=body.user_id,
+        idempotency_key=idempotency_key(),
+        limits=limits_of_submission(),
     )
     if isinstance(outcome, Refused):
         return refused(outcome)

@@ -1,6 +1,6 @@
 """The demo's side of the web: letting a crowd loose and breaking things on purpose, by programs of their own.
 
-The web does not import what runs a stack; it starts it by its dotted path, with the environment it was given. There is
+The web does not import what runs a stack; it starts it by its command line, with the environment it was given. There is
 a demo only where ``make run`` filled the shop to play with and everybody may do everything: DEMO_DATA=1 and AUTH=off.
 """
 
@@ -19,8 +19,8 @@ from typing_extensions import TypedDict
 
 from engine.config import Settings
 
-RUSH_PROGRAM = "ops.demo_rush"
-FAULT_PROGRAM = "ops.demo_fault"
+RUSH_COMMAND = ("demo", "rush")
+FAULT_COMMAND = ("demo", "break")
 RUSH_FILE = "demo-rush.json"
 """In DATA_DIR: what the crowd's program tells of itself; a file, because Redis may be made to forget meanwhile."""
 FAULT_SECONDS = 10.0
@@ -89,7 +89,7 @@ class Demo:
         """Let a crowd loose; should two be started at the same instant, their programs let only one be."""
         self._announce(rush_id, users, requests, coupons)
         arguments = ["--id", rush_id, "--users", str(users), "--requests", str(requests), "--coupons", str(coupons)]
-        process = self._start(RUSH_PROGRAM, arguments)
+        process = self._start(*RUSH_COMMAND, *arguments)
         # Somebody has to hear when it ends, or it stays a zombie for as long as we live.
         threading.Thread(target=process.wait, name="demo rush", daemon=True).start()
 
@@ -117,7 +117,7 @@ class Demo:
 
     def break_something(self, fault: Fault) -> bool:
         """Whether it was done: there may be nothing of ours to break."""
-        process = self._start(FAULT_PROGRAM, [fault])
+        process = self._start(*FAULT_COMMAND, fault)
         try:
             return process.wait(FAULT_SECONDS) == 0
         except subprocess.TimeoutExpired:
@@ -125,7 +125,7 @@ class Demo:
             process.wait()
             return False
 
-    def _start(self, program: str, arguments: list[str]) -> subprocess.Popen[Any]:
-        return subprocess.Popen(  # noqa: S603 - a module of ours, with arguments that were checked
-            [sys.executable, "-m", program, *arguments], stdin=subprocess.DEVNULL
+    def _start(self, *arguments: str) -> subprocess.Popen[Any]:
+        return subprocess.Popen(  # noqa: S603 - a command of ours, with arguments that were checked
+            [sys.executable, "-m", "ops", *arguments], stdin=subprocess.DEVNULL
         )

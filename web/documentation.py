@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
+from engine.ids import MAX_SAFE_INTEGER
 from web.access import Access, access_to
 from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
-from web.ids import MAX_SAFE_INTEGER
 from web.languages import LANGUAGES
 from web.limits import is_limited
 from web.pages import CURSOR_PATTERN, DEFAULT_LIMIT, MOST_PER_PAGE

@@ -14,7 +14,8 @@ Header = tuple[bytes, bytes]
 
 
 class Asked(NamedTuple):
-    """A request. ``headers`` are by lower-case name, the last one of a name; ``repeated`` says that one came twice."""
+    """A request. ``headers`` are by lower-case name, the last one of a name; ``repeated`` says that one came twice.
+    ``peer`` is the address at the other end of the connection."""
 
     method: str
     path: str
@@ -22,6 +23,7 @@ class Asked(NamedTuple):
     headers: Mapping[bytes, bytes]
     repeated: bool
     body: bytes
+    peer: str = ""
 
     @property
     def language(self) -> Language:
@@ -51,11 +53,16 @@ def worded_answer(
 
 
 def problem_answer(
-    code: str, language: Language, members: Mapping[str, Any] | None = None, *, status: int | None = None
+    code: str,
+    language: Language,
+    members: Mapping[str, Any] | None = None,
+    *,
+    status: int | None = None,
+    retry_after_seconds: int = RETRY_AFTER_SECONDS,
 ) -> Answered:
-    """As the views' problem documents; 503 comes with Retry-After."""
+    """As the views' problem documents; 429 and 503 come with Retry-After."""
     found, document = problem_document(code, language, status=status, members=members)
-    retry = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if found == 503 else []
+    retry = [(b"retry-after", b"%d" % retry_after_seconds)] if found in (429, 503) else []
     return _answered(found, PROBLEM_MEDIA_TYPE, document, (*retry, *_words(language, has_words=True)))
 
 

@@ -1,42 +1,21 @@
-"""The members of requests: path ids, headers, and the base of every body."""
+"""The members of requests: path ids and headers."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 from flask import abort, request
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StringConstraints
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
+from engine.ids import MAX_SAFE_INTEGER, id_in
 from web.bounds import oversize
-from web.ids import MAX_SAFE_INTEGER, id_in
 from web.problems import INVALID_USER_ID, InvalidRequest
 
-Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
-
-
-class _Legible:
-    """Tells those who read only the document what the reader of JSON and the stripping refuse."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
-
-
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), _Legible()]
-"""What something is called; spaces around it do not count."""
 IDEMPOTENCY_KEY_CHARACTERS = 128
 
 VISIBLE_ASCII = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS}}}")
 _TEXT_VARIABLES = frozenset({"request_id"})
-
-
-class RequestBody(BaseModel):
-    """A JSON body: camelCase members, no conversions (``1.0``, ``true`` and ``"1"`` are not 1), no unknown members."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
 
 
 def is_path_id(variable: str) -> bool:

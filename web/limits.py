@@ -1,6 +1,8 @@
-"""How many calls somebody may make, outside the hot way: by user, by address. Knows nothing of Flask.
+"""How many calls somebody may make: by user, by address. Knows nothing of Flask.
 
-The hot way (asking for coupons, ordering, polling, products) is the gate's, which decides in the same round trip.
+A submission (asking for a coupon, ordering) carries its limits to the gate, which counts it where it decides it. Polls
+and product lists are not counted: one costs less than counting it, and together they have places of their own
+(``web/admission.py``). Every other call is counted before it costs anything.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from typing import Any
 from engine.config import Settings
 from engine.errors import GateUnavailable
 from engine.gate.gate import Gate
-from engine.gate.turns import take_turn
+from engine.gate.turns import TurnLimits, take_turn
 from web.access import API
 from web.tokens import Caller
 
-HOT_ROUTES = frozenset(
+SUBMISSIONS = frozenset({("POST", f"{API}/coupons/*/issue"), ("POST", f"{API}/orders")})
+HOT_ROUTES = SUBMISSIONS | frozenset(
     {
-        ("POST", f"{API}/coupons/*/issue"),
-        ("POST", f"{API}/orders"),
         ("GET", f"{API}/requests/*"),
         ("GET", f"{API}/products"),
         ("GET", f"{API}/products/popular"),
@@ -35,9 +36,14 @@ IPV6_PREFIX = 64
 """What one customer is given: whoever has one address of it has all."""
 
 
-def is_limited(rule: str, method: str) -> bool:
-    """Whether calls of the route of that rule (a path, its variables in whatever form) are counted here."""
+def is_counted_here(rule: str, method: str) -> bool:
+    """Whether calls of the route of that rule (a path, its variables in whatever form) are counted before the view."""
     return rule.startswith(f"{API}/") and ("GET" if method == "HEAD" else method, _shape(rule)) not in HOT_ROUTES
+
+
+def is_limited(rule: str, method: str) -> bool:
+    """Whether calls of that route are counted at all."""
+    return is_counted_here(rule, method) or (method, _shape(rule)) in SUBMISSIONS
 
 
 @lru_cache(maxsize=256)
@@ -64,16 +70,22 @@ class Limits:
         self._now = now
         self._asking_again_at = 0.0
 
+    def of(self, caller: Caller, peer: str, forwarded: str) -> TurnLimits:
+        """What a call counts against. ``peer`` is who is at the other end of the connection, ``forwarded`` what
+        ``X-Forwarded-For`` says. Administrators are not limited by who they are."""
+        limits: TurnLimits = ()
+        if self._per_user and not caller.is_admin:
+            limits += ((f"user:{caller.user_id}", self._per_user),)
+        if self._per_address:
+            limits += ((f"address:{address_of(peer, forwarded, self._proxies)}", self._per_address),)
+        return limits
+
     def milliseconds_to_wait(self, caller: Caller, environ: Mapping[str, Any]) -> int:
         """Count a call with this WSGI environment: 0, or how long the caller has to wait because it was too many.
 
-        Administrators are not limited by who they are. Never raises GateUnavailable: what cannot be counted is granted.
+        Never raises GateUnavailable: what cannot be counted is granted.
         """
-        limits: dict[str, int] = {}
-        if self._per_user and not caller.is_admin:
-            limits[f"user:{caller.user_id}"] = self._per_user
-        if self._per_address:
-            limits[f"address:{address_of(environ, self._proxies)}"] = self._per_address
+        limits = dict(self.of(caller, *whereabouts(environ)))
         if not limits or self._now() < self._asking_again_at:
             return 0
         try:
@@ -95,18 +107,22 @@ def limits_from(settings: Settings, gate: Gate) -> Limits | None:
     )
 
 
-def address_of(environ: Mapping[str, Any], proxies: int) -> str:
+def whereabouts(environ: Mapping[str, Any]) -> tuple[str, str]:
+    """Who is at the other end, and what ``X-Forwarded-For`` says, in a WSGI environment."""
+    return str(environ.get("REMOTE_ADDR", "")), str(environ.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def address_of(peer: str, forwarded: str, proxies: int) -> str:
     """Where a call comes from, as far as it can be believed; of IPv6 the network.
 
     Each proxy adds the address of whoever it was called by to the end of ``X-Forwarded-For``; what stands before the
     entries of our own proxies was written by strangers.
     """
-    address = str(environ.get("REMOTE_ADDR", ""))
     if proxies:
-        forwarded = [entry.strip() for entry in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        if len(forwarded) >= proxies and _network(forwarded[-proxies]):
-            address = forwarded[-proxies]
-    return _network(address) or "unknown"
+        entries = [entry.strip() for entry in forwarded.split(",")]
+        if len(entries) >= proxies and _network(entries[-proxies]):
+            peer = entries[-proxies]
+    return _network(peer) or "unknown"
 
 
 @lru_cache(maxsize=4096)

@@ -53,8 +53,9 @@ def readyz() -> Response:
     if missing:
         # The reasons may quote a driver, and with it hosts or keys: they are for the log, the names for the client.
         for part, reason in missing.items():
-            current_outage_log().warn(part, reason)
+            current_outage_log().warn(part, reason, expected=not current_outage_log().was_ready)
         return not_ready(sorted(missing))
+    current_outage_log().was_ready = True
     body: Ready = {"status": "ready"}
     return answer(body)
 

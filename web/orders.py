@@ -11,6 +11,8 @@ from flask import Response, request
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
+from engine.forms import Form, Id
+from engine.gate.turns import TurnLimits
 from engine.ledger import orders as ledger_orders
 from engine.ledger.orders import order_body
 from engine.outcomes import Refusal, Refused, RequestKind, RequestStatus, Submitted
@@ -18,10 +20,10 @@ from engine.shop import cancellation
 from engine.shop import orders as engine_orders
 from engine.shop.orders import OrderAsk
 from web.answers import answer
-from web.auth import act_for, current_caller
+from web.auth import act_for, current_caller, limits_of_submission
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
-from web.fields import Id, RequestBody, idempotency_key
+from web.fields import idempotency_key
 from web.pages import page_of, requested_page
 from web.problems import BUSY, TEMPORARY_ERROR, InvalidRequest, refused
 from web.submissions import answer_submission
@@ -32,14 +34,14 @@ MOST_UNITS = 1_000
 orders = APIBlueprint("orders", __name__, url_prefix="/api/v1", tag="Orders")
 
 
-class OrderLine(RequestBody):
+class OrderLine(Form):
     """Units of one product; several lines of one product are added up."""
 
     product_id: Id
     quantity: Annotated[int, Field(ge=1, le=MOST_UNITS)]
 
 
-class OrderBody(RequestBody):
+class OrderBody(Form):
     """Who orders what, and which of their coupons they redeem."""
 
     user_id: Id
@@ -47,7 +49,7 @@ class OrderBody(RequestBody):
     user_coupon_id: Id | None = None
 
 
-class CancelBody(RequestBody):
+class CancelBody(Form):
     """Whose order it is; if given, nobody else's is cancelled."""
 
     user_id: Id | None = None
@@ -117,18 +119,18 @@ class OrdersOfUser(TypedDict):
 )
 def place_order(body: OrderBody) -> Response:
     act_for(body.user_id)
-    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key()))
+    outcome = engine_orders.place_order(current_engine(), order_asked(body, idempotency_key(), limits_of_submission()))
     if isinstance(outcome, Refused):
         return refused(outcome)
     return answer_submission(outcome.request_id, order_submitted(outcome))
 
 
-def order_asked(body: OrderBody, key: str | None) -> OrderAsk:
+def order_asked(body: OrderBody, key: str | None, limits: TurnLimits) -> OrderAsk:
     """What a body asks for: lines of one product are added up."""
     quantities: Counter[int] = Counter()
     for line in body.order_items:
         quantities[line.product_id] += line.quantity
-    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key)
+    return OrderAsk(body.user_id, tuple(sorted(quantities.items())), body.user_coupon_id, key, limits)
 
 
 def order_submitted(submitted: Submitted) -> OrderSubmitted:

@@ -18,12 +18,15 @@ class OutageLog:
         self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
         self._next: dict[str, float] = {}
+        self.was_ready = False
+        """Whether all was well once: until then, that something is missing is how every start begins."""
 
-    def warn(self, part: str, reason: object) -> None:
-        """Write the reason down, unless this part was written about just now."""
+    def warn(self, part: str, reason: object, *, expected: bool = False) -> None:
+        """Write the reason down, unless this part was written about just now. What is expected is no warning."""
         now = time.monotonic()
         with self._lock:
             if now < self._next.get(part, 0.0):
                 return
             self._next[part] = now + self._pause_seconds
-        logger.warning("%s: %s (said once in %g s)", part, reason, self._pause_seconds)
+        level = logging.INFO if expected else logging.WARNING
+        logger.log(level, "%s: %s (said once in %g s)", part, reason, self._pause_seconds)

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES
 
-from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.errors import GateUnavailable, LedgerUnavailable, TooManyAsks
 from engine.outcomes import Refusal, Refused
 from engine.shop.coupon_offers import WindowReversed
 from web.answers import current_language, in_words
@@ -120,8 +120,13 @@ class TooManyRequests(Exception):
     """The caller has to wait before the next call."""
 
     def __init__(self, milliseconds: int) -> None:
-        self.retry_after_seconds = -(-milliseconds // 1000)
+        self.retry_after_seconds = whole_seconds(milliseconds)
         super().__init__(f"{milliseconds} ms to wait")
+
+
+def whole_seconds(milliseconds: int) -> int:
+    """What Retry-After can say of a wait: never less than it is."""
+    return -(-milliseconds // 1000)
 
 
 class InvalidRequest(Exception):
@@ -177,6 +182,10 @@ def register_problems(app: APIFlask) -> None:
     @app.errorhandler(TooManyRequests)
     def too_many_requests(error: TooManyRequests) -> Response:
         return _problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(error.retry_after_seconds)})
+
+    @app.errorhandler(TooManyAsks)
+    def too_many_asks(error: TooManyAsks) -> Response:
+        return _problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(whole_seconds(error.milliseconds))})
 
     @app.errorhandler(WindowReversed)
     def window_reversed(_error: WindowReversed) -> Response:

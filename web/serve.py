@@ -1,7 +1,7 @@
 """``python -m web.serve``: granian on one listening socket, shared by all web processes, that outlives each of them.
 
 What granian's own command line does, and two things more, without which a restart under load fails some requests
-(``docs/decisions/0014-leaving-without-a-failed-request.md``):
+(``docs/decisions/0017-leaving-without-a-failed-request.md``):
 
 - The socket comes from whoever started us, or is opened once, and every process takes from its one queue. Granian would
   open one per process (SO_REUSEPORT), each with a queue of its own, and who waits in the queue of a process that leaves
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from granian._granian import SocketHolder
 from granian.constants import Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
@@ -32,6 +33,10 @@ from engine.service_manager import BACKLOG, given_listener, open_listener
 from web.listening import GOODBYE, share_listener
 
 DEFAULT_TARGET = "web.main:app"
+CONNECTIONS = 8192
+"""How many each process serves at a time; those beyond wait in the socket's queue, neither refused nor answered."""
+MOST_BYTES_READ = 65536
+"""Of one connection at a time: room for the longest request line and headers that we take."""
 GOODBYE_SECONDS = 0.5
 """How long a connection has to send once more and be told that it ends. One that is silent for longer is closed."""
 
@@ -50,6 +55,8 @@ class Server(MPServer):
             workers=workers,
             websockets=False,
             backlog=BACKLOG,
+            backpressure=CONNECTIONS,
+            http1_settings=HTTP1Settings(max_buffer_size=MOST_BYTES_READ),
             log_level=LogLevels.error,
         )
         self._listener = listener

@@ -14,23 +14,26 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import EngineError, GateUnavailable, LedgerUnavailable
+from engine.errors import EngineError, GateUnavailable, LedgerUnavailable, TooManyAsks
 from engine.flow.crowd import PLACES, Crowd
 from engine.flow.turnstile import Passed, Turnstile
 from engine.gate.coupons import IssueAsk
+from engine.gate.turns import TurnLimits
+from engine.ids import MAX_SAFE_INTEGER
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.shop import popularity, product_offers
 from engine.shop.orders import OrderAsk, only_lane_of
+from engine.telemetry import metrics
+from web.admission import Admission, Share
 from web.coupons import issue_submitted
 from web.current import Serving
 from web.exchange import JSON_MEDIA_TYPE, Answered, Asked, Header, json_answer, problem_answer, worded_answer
 from web.fields import VISIBLE_ASCII
-from web.ids import MAX_SAFE_INTEGER
 from web.key_sources import KeysUnavailable
 from web.languages import Language
 from web.orders import OrderBody, order_asked, order_submitted
 from web.popular import popular_shown
-from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR
+from web.problems import BUSY, RETRY_AFTER_SECONDS, TEMPORARY_ERROR, TOO_MANY_REQUESTS, whole_seconds
 from web.products import products_shown
 from web.requests import request_shown
 from web.strict_json import MAX_BODY_BYTES, read_json
@@ -53,13 +56,15 @@ logger = logging.getLogger(__name__)
 class ShortWay:
     """Answers what it recognises. Used from one event loop."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, admission: Admission) -> None:
+        self._submissions, self._reads = admission.submissions, admission.reads
         self._loop = asyncio.get_running_loop()
         self._engine = engine = serving.engine
         self._crowd = Crowd(engine, self._deliver)
         self._outage_log = serving.outage_log
         self._refusals = serving.refusals
         self._authenticator = serving.authenticator
+        self._limits = serving.limits
         self._shared = {
             "/api/v1/products": self._one_for_all(lambda: product_offers.list_products(engine), products_shown),
             "/api/v1/products/popular": self._one_for_all(lambda: popularity.popular_products(engine), popular_shown),
@@ -104,6 +109,12 @@ class ShortWay:
             return None
         return caller if isinstance(caller, Caller) else None
 
+    def _limits_of(self, caller: Caller, asked: Asked) -> TurnLimits:
+        """What a submission counts against where it is decided."""
+        if self._limits is None:
+            return ()
+        return self._limits.of(caller, asked.peer, asked.headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+
     # -- issuing
 
     def _recognise_issue(self, asked: Asked, coupon_id: int) -> Awaitable[Answered] | None:
@@ -116,13 +127,13 @@ class ShortWay:
         if caller is None or not caller.may_act_for(user_id):
             return None
         key = asked.headers.get(b"idempotency-key")
-        if key is None:
-            return self._issue(asked, IssueAsk(coupon_id, user_id))
-        text = key.decode("latin-1")
-        return self._issue(asked, IssueAsk(coupon_id, user_id, text)) if VISIBLE_ASCII.fullmatch(text) else None
+        text = None if key is None else key.decode("latin-1")
+        if text is not None and not VISIBLE_ASCII.fullmatch(text):
+            return None
+        return self._issue(asked, IssueAsk(coupon_id, user_id, text, self._limits_of(caller, asked)))
 
     async def _issue(self, asked: Asked, ask: IssueAsk) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.issue(ask, told))
+        outcome = await self._outcome(self._submissions, lambda told: self._crowd.issue(ask, told))
         if isinstance(outcome, Issued):
             return json_answer(202, issue_submitted(outcome), _location(outcome.request_id), _RETRY)
         return self._refused(asked, outcome)
@@ -132,19 +143,20 @@ class ShortWay:
     def _recognise_order(self, asked: Asked) -> Awaitable[Answered] | None:
         key, caller = asked.headers.get(b"idempotency-key"), self._caller(asked)
         text = None if key is None else key.decode("latin-1")
-        if not _is_plain_json(asked) or (text is not None and not VISIBLE_ASCII.fullmatch(text)):
+        if caller is None or not _is_plain_json(asked) or (text is not None and not VISIBLE_ASCII.fullmatch(text)):
             return None
         try:
-            ask = order_asked(OrderBody.model_validate(read_json(asked.body)), text)
+            body = OrderBody.model_validate(read_json(asked.body))
+            ask = order_asked(body, text, self._limits_of(caller, asked))
         except ValueError:  # JSON's and pydantic's errors both are
             return None
-        if caller is None or not caller.may_act_for(ask.user_id):
+        if not caller.may_act_for(ask.user_id):
             return None
         lane = only_lane_of(self._engine, ask)
         return None if lane is None else self._order(asked, lane, ask)
 
     async def _order(self, asked: Asked, lane: int, ask: OrderAsk) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.order(lane, ask, told))
+        outcome = await self._outcome(self._submissions, lambda told: self._crowd.order(lane, ask, told))
         if isinstance(outcome, Submitted):
             return json_answer(202, order_submitted(outcome), _location(outcome.request_id), _RETRY)
         return self._refused(asked, outcome)
@@ -156,7 +168,7 @@ class ShortWay:
         return None if caller is None else self._show_request(asked, request_id, caller)
 
     async def _show_request(self, asked: Asked, request_id: str, caller: Caller) -> Answered:
-        outcome = await self._outcome(lambda told: self._crowd.look(request_id, told))
+        outcome = await self._outcome(self._reads, lambda told: self._crowd.look(request_id, told))
         if not isinstance(outcome, RequestState):
             return self._refused(asked, outcome)
         if not outcome.is_seen_by(caller.only_sees):
@@ -173,28 +185,34 @@ class ShortWay:
         """Who waits gets one answer, looked for once after the last of them came, rendered once a language."""
 
         def pass_on(languages: Sequence[Language]) -> Passed[Answered]:
-            found = look()
-            answers = {
-                language: worded_answer(200, show(found, language), language, not found) for language in set(languages)
-            }
+            with metrics.timed_call("shared", len(languages)):
+                found = look()
+                answers = {
+                    language: worded_answer(200, show(found, language), language, not found)
+                    for language in set(languages)
+                }
             return Passed([answers[language] for language in languages])
 
         return Turnstile(pass_on, at_once=PLACES, places=PLACES, name="shared answer", deliver=self._deliver)
 
     async def _show_shared(self, asked: Asked, turnstile: Turnstile[Language, Answered]) -> Answered:
-        outcome = await self._outcome(lambda told: turnstile.put(asked.language, told))
+        outcome = await self._outcome(self._reads, lambda told: turnstile.put(asked.language, told))
         return outcome if isinstance(outcome, Answered) else self._refused(asked, outcome)
 
     # -- the crowd
 
-    async def _outcome(self, put: Callable[[Any], None]) -> Any:
-        """What the crowd's turnstile tells."""
+    async def _outcome(self, share: Share, put: Callable[[Any], None]) -> Any:
+        """What the crowd's turnstile tells. Takes a place until then."""
+        if share.is_full:  # the last places went while this request's body was read
+            metrics.TURNED_AWAY.inc()
+            return GateUnavailable(f"all {share.places} places for {share.name} are taken")
         told: asyncio.Future[Any] = self._loop.create_future()
-        try:
-            put(told)
-        except EngineError as error:
-            return error
-        return await told
+        with share:
+            try:
+                put(told)
+            except EngineError as error:
+                return error
+            return await told
 
     def _deliver(self, pairs: Sequence[tuple[Any, Any]]) -> None:
         """Wake the loop once for all who went together. In a turnstile's thread."""
@@ -204,6 +222,9 @@ class ShortWay:
         if isinstance(outcome, Refused):
             self._refusals.count(outcome.code.value, outcome.detail)
             return problem_answer(outcome.code.value, asked.language, outcome.detail)
+        if isinstance(outcome, TooManyAsks):
+            seconds = whole_seconds(outcome.milliseconds)
+            return problem_answer(TOO_MANY_REQUESTS, asked.language, retry_after_seconds=seconds)
         if isinstance(outcome, GateUnavailable):
             self._outage_log.warn("gate", outcome)
             self._refusals.count(BUSY)

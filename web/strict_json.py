@@ -15,7 +15,7 @@ from flask import Request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
-from web.moments import render_moment
+from engine.moments import render_moment
 from web.problems import InvalidRequest
 
 MAX_BODY_BYTES = 64 * 1024

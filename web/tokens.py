@@ -18,8 +18,8 @@ from jwt import PyJWK
 from jwt.exceptions import InvalidSubjectError
 
 from engine.config import Settings, is_address
+from engine.ids import id_in
 from engine.token_keys import key_in_pem_file, key_of_secret, keys_in_file
-from web.ids import id_in
 from web.key_sources import FetchedKeySet, FixedKeys, KeySet, KeySource
 from web.plain_tokens import PlainTokens
 

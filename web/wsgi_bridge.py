@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -22,17 +23,28 @@ PLACES = 500
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
+PATIENCE_SECONDS = 1.0
+"""How long a request may wait for a thread. One that waited longer is not begun: its client is about to give up."""
+
+
 class TooManyWaiting(Exception):
-    """All threads are busy and all places taken."""
+    """All threads are busy, and all places taken, or the wait for one was too long. Nothing was done."""
 
 
 class WsgiBridge:
     """Answers requests with a WSGI application. Used from one event loop."""
 
-    def __init__(self, application: WsgiApplication, threads: int = THREADS, places: int = PLACES) -> None:
+    def __init__(
+        self,
+        application: WsgiApplication,
+        threads: int = THREADS,
+        places: int = PLACES,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._application = application
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="flask")
         self._places = places
+        self._patience_seconds = patience_seconds
         self._taken = 0
 
     async def answer(self, scope: Mapping[str, Any], body: bytes) -> Answered:
@@ -41,7 +53,8 @@ class WsgiBridge:
             raise TooManyWaiting
         self._taken += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, _environ(scope, body))
+            until = time.monotonic() + self._patience_seconds
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, _environ(scope, body), until)
         finally:
             self._taken -= 1
 
@@ -49,7 +62,9 @@ class WsgiBridge:
         """Finish what is at work."""
         self._pool.shutdown(wait=True, cancel_futures=False)
 
-    def _run(self, environ: dict[str, Any]) -> Answered:
+    def _run(self, environ: dict[str, Any], until: float) -> Answered:
+        if time.monotonic() > until:
+            raise TooManyWaiting
         status, headers = 500, []
 
         def start_response(line: str, fields: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:

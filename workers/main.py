@@ -23,6 +23,8 @@ from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
 from engine.gate.heartbeat import Pulse
 from engine.service_manager import tell_ready
+from engine.telemetry import metrics
+from engine.telemetry.logs import configure_logs
 from workers import process
 
 QUEUES = (DRAIN_QUEUE, FOLLOWUPS_QUEUE)
@@ -37,7 +39,7 @@ logger = logging.getLogger("workers")
 
 
 class Worker(SimpleWorker):
-    """An RQ worker that tells the job at work when it is asked to stop."""
+    """An RQ worker that tells the job at work when it is asked to stop, and counts jobs that fail."""
 
     max_connection_wait_time = 2.0  # RQ's own is a minute: so long it would sleep on when the queue is back
 
@@ -50,19 +52,23 @@ class Worker(SimpleWorker):
         process.stop()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
+    def handle_job_failure(self, job: Any, queue: Any, *arguments: Any, **named: Any) -> None:
+        metrics.JOB_FAILURES.labels(queue.name).inc()
+        super().handle_job_failure(job, queue, *arguments, **named)
+
 
 def main(arguments: list[str]) -> int:
     """Work until stopped; the exit code."""
     if len(arguments) != 1 or arguments[0] not in QUEUES:
         print(f"usage: python -m workers.main {{{'|'.join(QUEUES)}}}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("rq").setLevel(logging.WARNING)
     try:
         settings = Settings.from_environment()
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
+    configure_logs(arguments[0], settings.log_format, settings.log_level)
+    process.start_pulse(arguments[0])
     pulse = Pulse(process.engine_of_this_process().gate, arguments[0]).start()
     while not process.is_stopping():
         try:

@@ -7,6 +7,9 @@ from functools import cache
 
 from engine.config import Settings
 from engine.context import Engine
+from engine.telemetry.metrics import beat
+
+PULSE_SECONDS = 1.0
 
 _stopping = threading.Event()
 
@@ -15,6 +18,17 @@ _stopping = threading.Event()
 def engine_of_this_process() -> Engine:
     """The engine, connected once. Its Redis client is its own: RQ changes the time-outs of the one it is given."""
     return Engine.connect(Settings.from_environment(), patient=True)
+
+
+def start_pulse(process: str) -> None:
+    """Tell every second that this process lives. Whether its work gets on is told by the age of what waits for it."""
+
+    def pulse() -> None:
+        while not _stopping.wait(PULSE_SECONDS):
+            beat(process)
+
+    beat(process)
+    threading.Thread(target=pulse, name="pulse", daemon=True).start()
 
 
 def stop() -> None:

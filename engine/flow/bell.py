@@ -12,6 +12,8 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from engine.gate.clients import connect_queue
+from engine.gate.gate import unavailability_translated
+from engine.telemetry import metrics
 
 DRAIN_QUEUE = "drain"
 DRAIN_JOB = "workers.drain.drain_lane"
@@ -54,7 +56,10 @@ class Bell:
 
         Call it after the commit that planned them: the job that waits starts later than that and sees them.
         """
-        return self.followups_waiting() > 0 or self._enqueue(self._followups, FOLLOWUPS_JOB)
+        if self.followups_waiting() > 0:
+            metrics.BELL_RINGS.labels(FOLLOWUPS_QUEUE, "spared").inc()
+            return True
+        return self._enqueue(self._followups, FOLLOWUPS_JOB)
 
     def waiting(self) -> int:
         """How many rings for drains no worker has answered yet; 0 when the queue cannot be asked."""
@@ -63,6 +68,15 @@ class Bell:
     def followups_waiting(self) -> int:
         """How many rings for follow-ups no worker has answered yet; 0 when the queue cannot be asked."""
         return _count(self._followups)
+
+    def jobs(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are by (queue, state): queued, failed. Raises GateUnavailable."""
+        with unavailability_translated():
+            return {
+                (queue.name, state): int(count)
+                for queue in (self._queue, self._followups)
+                for state, count in (("queued", queue.count), ("failed", queue.failed_job_registry.count))
+            }
 
     def _enqueue(self, queue: Queue, job: str, *arguments: int) -> bool:
         try:
@@ -75,8 +89,10 @@ class Bell:
                 ttl=QUEUED_TTL_SECONDS,
             )
         except redis.RedisError as error:
+            metrics.BELL_RINGS.labels(queue.name, "failed").inc()
             logger.warning("the bell for %s%s could not be rung (%s); the scheduler will", job, arguments, error)
             return False
+        metrics.BELL_RINGS.labels(queue.name, "rung").inc()
         return True
 
 

@@ -29,6 +29,8 @@ from engine.ledger.coupons import Issuance
 from engine.ledger.settlement import Settlement, settle_orders
 from engine.outcomes import RequestKind
 from engine.shop.orders import end_holds, submitted_order
+from engine.telemetry import metrics
+from engine.telemetry.logs import about
 
 BATCH_LIMIT = 5000
 SLICE_SECONDS = 20.0
@@ -68,8 +70,18 @@ def drain(
     ``leave_early`` is asked between batches; when it says yes the drain goes without lingering (a worker that stops,
     another lane that waits).
     """
-    report = DrainReport(lane)
-    lease = outbox.Lease(engine.gate, lane)
+    with about(lane=lane):
+        return _drain(engine, DrainReport(lane), linger_seconds, slice_seconds, leave_early)
+
+
+def _drain(
+    engine: Engine,
+    report: DrainReport,
+    linger_seconds: float,
+    slice_seconds: float,
+    leave_early: Callable[[], bool],
+) -> DrainReport:
+    lease = outbox.Lease(engine.gate, report.lane)
     if not lease.take():
         report.leased_elsewhere = True
         return report
@@ -124,6 +136,7 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
 
     Between the two the gate is told what became of holds; a crash in between repeats that too.
     """
+    started = time.monotonic()
     entries = outbox.read_head(engine.gate, report.lane, BATCH_LIMIT)
     if entries:
         reach("drain.after_reading_head")
@@ -131,6 +144,8 @@ def drain_batch(engine: Engine, report: DrainReport) -> int:
         reach("drain.before_removal")
         outbox.remove(engine.gate, report.lane, entries)
         report.batches += 1
+        metrics.DRAIN_BATCH_ENTRIES.observe(len(entries))
+        metrics.DRAIN_BATCH_SECONDS.observe(time.monotonic() - started)
     return len(entries)
 
 
@@ -139,7 +154,7 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     lane = report.lane
     for attempt in (1, 2):
         try:
-            recorded = engine.ledger.run(lambda connection: _record_batch(connection, lane, entries))
+            recorded = engine.ledger.run(lambda connection: record_batch(connection, lane, entries))
         except (DBAPIError, ValueError, KeyError) as error:
             # The first refusal may be a drain beside this one that committed the same rows: look once more.
             if attempt == 2:
@@ -155,12 +170,21 @@ def _record(engine: Engine, report: DrainReport, entries: Sequence[Entry]) -> No
     _quarantine(engine, report, entries[0], refusal)
 
 
-def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], recorded: _Recorded) -> None:
+def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], recorded: Recorded) -> None:
     """What follows a commit: the gate is told of holds, a worker of follow-ups, the log of what was dropped."""
     forgotten = len(entries) - recorded.count
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [entry.fields.get("request_id", "") for entry in entries]
+        logger.debug(
+            "recorded %d decisions of lane %d", recorded.count, report.lane, extra={"request_ids": request_ids}
+        )
     report.recorded += recorded.count
     report.forgotten += forgotten
     report.orders += len(recorded.settlement.sold) + len(recorded.settlement.unsold)
+    metrics.DRAIN_ENTRIES.labels("recorded").inc(recorded.count)
+    metrics.DRAIN_ENTRIES.labels("forgotten").inc(forgotten)
+    metrics.SETTLED_ORDERS.labels("COMPLETED").inc(len(recorded.settlement.sold))
+    metrics.SETTLED_ORDERS.labels("FAILED").inc(len(recorded.settlement.unsold))
     reach("drain.after_commit")
     end_holds(engine, recorded.settlement)
     if recorded.settlement.sold:
@@ -170,15 +194,18 @@ def _conclude(engine: Engine, report: DrainReport, entries: Sequence[Entry], rec
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Recorded:
     """What one transaction recorded: how many of its entries, and what became of their orders."""
 
     count: int
     settlement: Settlement
 
 
-def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> _Recorded:
-    """Write the entries that the lane stands on, kind by kind, each kind in a fixed number of statements."""
+def record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -> Recorded:
+    """Write the entries of a lane that it stands on, kind by kind, each kind in a fixed number of statements.
+
+    Within the caller's transaction. Raises DBAPIError, ValueError or KeyError for what the ledger refuses.
+    """
     fence = progress.fence(connection, lane, entries[0].epoch)
     standing = [entry for entry in entries if fence.admits(entry.epoch, entry.number)]
     issuances = [_issuance(entry) for entry in standing if _kind(entry) is RequestKind.COUPON_ISSUE]
@@ -190,7 +217,7 @@ def _record_batch(connection: Connection, lane: int, entries: Sequence[Entry]) -
     if standing:
         progress.advance(connection, lane, standing[-1].number)
     reach("drain.before_commit")
-    return _Recorded(len(standing), settlement)
+    return Recorded(len(standing), settlement)
 
 
 def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Exception) -> None:
@@ -212,9 +239,13 @@ def _quarantine(engine: Engine, report: DrainReport, entry: Entry, error: Except
 
     if not engine.ledger.run(work):
         report.forgotten += 1
+        metrics.DRAIN_ENTRIES.labels("forgotten").inc()
         return
     report.quarantined += 1
-    logger.error("ALARM: entry %s of lane %d went into quarantine: %s", entry.entry_id, report.lane, values["error"])
+    metrics.DRAIN_ENTRIES.labels("quarantined").inc()
+    with about(lane=report.lane, request_id=values["request_id"]):
+        alarm = "ALARM: entry %s of lane %d went into quarantine: %s"
+        logger.error(alarm, entry.entry_id, report.lane, values["error"])
 
 
 def _storable(text: str) -> str:

@@ -26,10 +26,12 @@ from engine.flow.data_platform import DataPlatform
 from engine.flow.returns import return_stock
 from engine.ledger import followups as ledger_followups
 from engine.ledger import statistics
-from engine.ledger.followups import Failure, Followup, FollowupKind
+from engine.ledger.followups import Failure, Followup, FollowupKind, ParkedFollowup
 from engine.ledger.order_events import OrderEventName, read_events, record_events
-from engine.ledger.orders import order_by_id
-from engine.ledger.progress import built_epochs
+from engine.ledger.orders import order_by_id, request_ids_of
+from engine.ledger.progress import Returned, built_epochs, confirm_returns
+from engine.telemetry import metrics
+from engine.telemetry.logs import about
 
 BATCH_LIMIT = 500
 RETURNS_LIMIT = 50
@@ -84,6 +86,8 @@ class _Taken:
     """What became of claimed rows."""
 
     done: list[Followup] = field(default_factory=list)
+    returned: dict[int, list[Returned]] = field(default_factory=dict)
+    """By row id, of rows that are done, what the gate did for them: done for good only if it still stands on that."""
     failures: list[Failure] = field(default_factory=list)
     untried: list[Followup] = field(default_factory=list)
     untried_delay_seconds: float = 0.0
@@ -141,13 +145,32 @@ def any_due(engine: Engine) -> bool:
         return ledger_followups.any_due(connection, workable_kinds(engine))
 
 
-def requeue_parked(engine: Engine) -> int:
-    """Give everything parked another full round of attempts, from now on; how many. Raises LedgerUnavailable."""
+class NotParked(EngineError):
+    """Some of what was named does not wait for a person; nothing was changed."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = tuple(ids)
+        super().__init__(f"not parked, so nothing was changed: {', '.join(map(str, self.ids))}")
+
+
+def parked_followups(engine: Engine, limit: int) -> list[ParkedFollowup]:
+    """What waits for a person, the oldest first. Raises LedgerUnavailable."""
+    with engine.ledger.read() as connection:
+        return ledger_followups.parked(connection, limit)
+
+
+def requeue_parked(engine: Engine, among: Sequence[int] | None = None) -> int:
+    """Give what is parked another full round of attempts, from now on; how many.
+
+    ``among``, if given, are the ids of the only ones meant. Raises NotParked, LedgerUnavailable.
+    """
     with engine.ledger.transaction() as connection:
-        requeued = ledger_followups.requeue_parked(connection)
+        requeued = ledger_followups.requeue_parked(connection, among)
+        if missing := sorted(set(among or ()) - requeued):
+            raise NotParked(missing)
     if requeued:
         engine.bell.ring_for_followups()
-    return requeued
+    return len(requeued)
 
 
 def retry_delay_seconds(attempts: int, spread: Callable[[], float] = random.random) -> float | None:
@@ -234,16 +257,21 @@ class _Run:
 
         reach("followups.unmarked")
 
-        def mark(connection: Connection) -> None:
-            ledger_followups.finish(connection, taken.done)
-            ledger_followups.give_up_claims(connection, taken.untried, taken.untried_delay_seconds)
+        def mark(connection: Connection) -> list[Followup]:
+            answers = [taken.returned.get(row.id, []) for row in taken.done]
+            stand = confirm_returns(connection, answers) if taken.returned else [True] * len(taken.done)
+            done = [row for row, stands in zip(taken.done, stand, strict=True) if stands]
+            anew = [row for row, stands in zip(taken.done, stand, strict=True) if not stands]
+            ledger_followups.finish(connection, done)
+            ledger_followups.give_up_claims(connection, [*taken.untried, *anew], taken.untried_delay_seconds)
+            return done
 
-        engine.ledger.run(mark)
+        done = engine.ledger.run(mark)
         self._set_aside(kind, taken.failures, claimed=True)
-        self._count_done(kind, taken.done)
+        self._count_done(kind, done)
         if taken.unavailable:
             self._report.unavailable[kind] = taken.unavailable
-        return bool(taken.done)
+        return bool(done)
 
     def _return_stock(self, rows: Sequence[Followup], epochs: Mapping[int, int]) -> _Taken:
         taken = _Taken()
@@ -254,7 +282,7 @@ class _Run:
             try:
                 if order is None or order.status != "CANCELLED":
                     raise BrokenContract("the order is not cancelled")
-                return_stock(self._engine, order, epochs)
+                taken.returned[row.id] = return_stock(self._engine, order, epochs)
             except GateUnavailable as error:
                 # The gate is being rebuilt or away: no fault of the order's, so it costs none of its attempts.
                 taken.untried = list(rows[place:])
@@ -293,6 +321,10 @@ class _Run:
     def _count_done(self, kind: FollowupKind, rows: Sequence[Followup]) -> None:
         if rows:
             self._report.done[kind] += len(rows)
+            metrics.FOLLOWUPS_WORKED.labels(kind, "done").inc(len(rows))
+            if logger.isEnabledFor(logging.DEBUG):
+                request_ids = sorted(self._requests_of(rows).values())
+                logger.debug("%s of %d orders is done", kind, len(rows), extra={"request_ids": request_ids})
 
     def _set_aside(self, kind: FollowupKind, failures: Sequence[Failure], *, claimed: bool) -> None:
         if not failures:
@@ -301,10 +333,22 @@ class _Run:
             lambda connection: ledger_followups.record_failures(connection, failures, claimed=claimed)
         )
         self._report.failed += len(failures)
+        parked = [failure.followup for failure in failures if failure.delay_seconds is None]
+        requests = self._requests_of(parked) if parked else {}
         for failure in failures:
+            metrics.FOLLOWUPS_WORKED.labels(kind, "parked" if failure.delay_seconds is None else "failed").inc()
             if failure.delay_seconds is None:
                 self._report.parked += 1
-                logger.error("ALARM: %s of order %d is parked: %s", kind, failure.followup.order_id, failure.error)
+                with about(request_id=requests.get(failure.followup.order_id, "")):
+                    logger.error("ALARM: %s of order %d is parked: %s", kind, failure.followup.order_id, failure.error)
+
+    def _requests_of(self, rows: Sequence[Followup]) -> dict[int, str]:
+        """The requests that the orders were submitted with; nothing when the ledger does not say: it is for the log."""
+        try:
+            with self._engine.ledger.read() as connection:
+                return request_ids_of(connection, [row.order_id for row in rows])
+        except EngineError:
+            return {}
 
 
 def _failure(row: Followup, attempts: int, error: str) -> Failure:

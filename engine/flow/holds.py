@@ -21,6 +21,8 @@ from engine.gate import outbox, stock
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
 from engine.ledger import orders as ledger_orders
+from engine.telemetry import metrics
+from engine.telemetry.logs import about
 
 HOLDS_PER_SWEEP = 500
 
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 def sweep_holds(engine: Engine, lane: int) -> int:
     """End the lane's overdue holds as the ledger says; how many. Raises GateUnavailable, LedgerUnavailable."""
     claimed = stock.claim_overdue_holds(engine.gate, lane, HOLDS_PER_SWEEP)
+    metrics.HOLDS_CLAIMED.inc(len(claimed))
     # What waits in an outbox is the drain's to decide: it comes to it as soon as the ledger answers.
     overdue = [hold for hold in claimed if not _may_wait_elsewhere(engine, hold)]
     if not overdue:
@@ -53,7 +56,9 @@ def sweep_holds(engine: Engine, lane: int) -> int:
             stock.settle(engine.gate, lane, built_epoch, [hold.nonce])
         else:
             stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids, deadline_ms=hold.deadline_ms)
-        logger.warning("an overdue hold in lane %d ended as its order: %s", lane, end.status)
+        metrics.HOLDS_ENDED.labels(end.status).inc()
+        with about(lane=lane, request_id=end.request_id or hold.request_id):
+            logger.warning("an overdue hold in lane %d ended as its order: %s", lane, end.status)
     return len(ended)
 
 

@@ -14,6 +14,7 @@ from engine.ledger.coupons import issuance_results
 from engine.ledger.orders import order_body, order_ends
 from engine.ledger.progress import progress_of_lane, quarantined_among
 from engine.outcomes import Refusal, Refused, RequestKind, RequestState, RequestStatus
+from engine.telemetry import metrics
 
 FIRST_LOOK_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.2
@@ -64,9 +65,10 @@ def _state(engine: Engine, request_id: str) -> RequestState | Refused:
 def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> list[StateOutcome]:
     """As :func:`request_state` for requests of one lane, in their order: one look into the outbox for all of them, and
     a few queries for all that are not there."""
-    found = _look_into_outbox(engine, lane, requests)
-    gone = [request for request, where in zip(requests, found, strict=True) if not where.waits]
-    recorded = _recorded_states(engine, gone) if gone else {}
+    with metrics.timed_call("look", len(requests)):
+        found = _look_into_outbox(engine, lane, requests)
+        gone = [request for request, where in zip(requests, found, strict=True) if not where.waits]
+        recorded = _recorded_states(engine, gone) if gone else {}
     return [
         RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
         if where.waits
@@ -111,14 +113,13 @@ def _recorded_states(engine: Engine, requests: Sequence[RequestId]) -> dict[str,
     states: dict[str, RequestState] = {}
     with engine.ledger.read() as connection:
         results = issuance_results(connection, issuances) if issuances else {}
-        ends = order_ends(connection, list(orders.values())) if orders else {}
+        ends = order_ends(connection, orders) if orders else {}
         for request_id, result in results.items():
             states[request_id] = _completed(request_id, RequestKind.COUPON_ISSUE, result, result["userId"])
-        for request_id, nonce in orders.items():
-            end = ends.get(nonce)
-            if end is not None and end.order is not None:
+        for request_id, end in ends.items():
+            if end.order is not None:
                 states[request_id] = _completed(request_id, RequestKind.ORDER, order_body(end.order), end.user_id)
-            elif end is not None and end.failure is not None:
+            elif end.failure is not None:
                 states[request_id] = _failed(request_id, RequestKind.ORDER, Refused(end.failure), end.user_id)
         unknown = {str(request): request.kind for request in requests if str(request) not in states}
         quarantined = quarantined_among(connection, list(unknown)) if unknown else {}

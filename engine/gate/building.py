@@ -54,6 +54,11 @@ class LaneBuild:
             self._run("forget_holds", [holds_key, *hold_keys], [self._epoch, *nonces])
             dropped += len(nonces)
 
+    def forget_entities(self, entity_keys: Sequence[str]) -> None:
+        """Drop coupons with their winners, and products: the lane will not be their home any more."""
+        for start in range(0, len(entity_keys), KEYS_PER_CALL):
+            self._run("forget_entities", entity_keys[start : start + KEYS_PER_CALL], [self._epoch])
+
     def add_coupon(self, terms: CouponTerms, issued: int) -> None:
         """Write a coupon, without winners."""
         fields = terms.fields()

@@ -11,6 +11,7 @@ from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, LaneState, Published, unavailability_translated
 from engine.gate.request_ids import new_nonce, repeatable_nonce
 from engine.gate.scripts import Argument
+from engine.gate.turns import TurnLimits, limits_text
 from engine.outcomes import IssueStatus, RequestKind
 
 KIND = "coupon"
@@ -21,19 +22,25 @@ _STATUSES = {status.value: status for status in IssueStatus}
 
 
 class IssueAsk(NamedTuple):
-    """One user asks for one coupon; with an idempotency key the same ask gets the same answer."""
+    """One user asks for one coupon; with an idempotency key the same ask gets the same answer.
+
+    ``limits`` are what the ask counts against, unless it was granted before.
+    """
 
     coupon_id: int
     user_id: int
     idempotency_key: str | None = None
+    limits: TurnLimits = ()
 
 
 class IssueDecision(NamedTuple):
-    """The script's answer to one ask. ``sequence`` and ``request_id`` are set on ISSUED and REPLAYED."""
+    """The script's answer to one ask. ``sequence`` and ``request_id`` are set on ISSUED and REPLAYED, ``wait_ms`` on
+    WAIT."""
 
     status: IssueStatus
     sequence: int = 0
     request_id: str = ""
+    wait_ms: int = 0
 
 
 class IssueRound(NamedTuple):
@@ -81,11 +88,13 @@ def issue(gate: Gate, lane: int, asks: Sequence[IssueAsk]) -> IssueRound:
     for ask in asks:
         coupon_key = keys.coupon(lane, ask.coupon_id)
         script_keys += (coupon_key, keys.winners_of(coupon_key))
+        script_keys += [keys.turns(lane, who) for who, _ in ask.limits]
 
     def run(state: LaneState) -> list[Any]:
         arguments: list[Argument] = [lane, state.epoch or 0, BELL_SECONDS * 1000, gate.backlog_limit]
         for ask in asks:
-            arguments += (_nonce(ask, state.request_key), ask.coupon_id, ask.user_id)
+            limits = limits_text(ask.limits, " ") if ask.limits else ""
+            arguments += (_nonce(ask, state.request_key), ask.coupon_id, ask.user_id, limits)
         return gate.run("issue_coupon", script_keys, arguments)
 
     ring, *answers = gate.decide(lane, run)
@@ -103,6 +112,8 @@ def _decision(answer: Sequence[str]) -> IssueDecision:
     status = _STATUSES[answer[0]]
     if status is IssueStatus.ISSUED or status is IssueStatus.REPLAYED:
         return IssueDecision(status, int(answer[1]), answer[2])
+    if status is IssueStatus.WAIT:
+        return IssueDecision(status, wait_ms=int(answer[1]))
     return IssueDecision(status)
 
 

@@ -48,6 +48,7 @@ class LaneState:
     backlog: int
     head_age_ms: int | None
     built_epoch: int | None = None
+    returned: int = 0
 
     @property
     def ready(self) -> bool:
@@ -198,6 +199,7 @@ def _lane_state(lane: int, reply: Sequence[str]) -> LaneState:
         backlog=int(reply[7]),
         head_age_ms=_number(reply[8]),
         built_epoch=_number(reply[9]),
+        returned=int(reply[10]),
     )
 
 

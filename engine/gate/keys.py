@@ -16,7 +16,8 @@ key                               type    written by                   expiry
 ``sc:{n}:holds``                  zset    reserve_stock                an entry leaves with its hold
 ``sc:{n}:returned:<nonce>``       string  return_stock, rebuild        ``RETURN_MARKER_SECONDS``
 ``sc:{n}:idempotency:<digest>``   string  orders                       ``KEEP_SECONDS``
-``sc:{n}:turns:<who>``            string  take_turn                    with what it says, within ``PERIOD_SECONDS``
+``sc:{n}:turns:<who>``            string  take_turn, issue_coupon,     with what it says, within ``PERIOD_SECONDS``
+                                          reserve_stock
 ``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.errors import GateUnavailable
 from engine.gate import keys
@@ -25,6 +25,13 @@ def approve_lane(gate: Gate, state: LaneState, epoch: int) -> None:
         raise GateUnavailable(f"the server of lane {state.lane} changed while the lane was being approved")
     if reply[0] == "lane_changed":
         raise GateUnavailable(f"lane {state.lane} was changed by somebody else while it was being approved")
+
+
+def require_built(gate: Gate, lane: int, epochs: Mapping[int, int]) -> None:
+    """Let the lane accept no order any more on what another one held before it was built in this epoch (by lane)."""
+    arguments = [number for pair in sorted(epochs.items()) for number in pair]
+    if arguments:
+        gate.run("require_built", [keys.lane(lane)], arguments)
 
 
 def known_versions(gate: Gate, entity_keys: Sequence[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from engine.gate import keys
 from engine.gate.gate import BELL_SECONDS, Gate, LaneState, unavailability_translated
 from engine.gate.request_ids import new_nonce, repeatable_nonce
 from engine.gate.scripts import Argument, Call
+from engine.gate.turns import TurnLimits, limits_text
 from engine.outcomes import RequestKind, ReserveStatus
 
 KIND = "sku"
@@ -49,6 +50,7 @@ class Reservation:
     """When the hold expires, by its server's clock; None once it has ended."""
     lines: tuple[Line, ...] = ()
     missing_product_id: int = 0
+    wait_ms: int = 0
     available: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -58,13 +60,17 @@ class Reservation:
 
 @dataclass(frozen=True)
 class OrderAttempt:
-    """Who orders, under which nonce, and what earlier lanes have reserved for it already."""
+    """Who orders, under which nonce, and what earlier lanes have reserved for it already.
+
+    ``limits`` are what the order counts against: in the first lane that is asked, for all of them.
+    """
 
     nonce: str
     user_id: int
     user_coupon_id: int | None
     keep: bool
     reserved: tuple[Reservation, ...] = ()
+    limits: TurnLimits = ()
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -136,6 +142,7 @@ def reserve_many(
 
 def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantities: Quantities, order_lane: int) -> Call:
     lane, earlier = state.lane, attempt.reserved
+    limits = () if earlier else attempt.limits
     deadlines = [part.deadline_ms for part in earlier if part.deadline_ms is not None]
     order = {
         "lane": lane,
@@ -151,6 +158,7 @@ def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantitie
         "held": ",".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
         "held_until_ms": min(deadlines, default=""),
         "lines": ",".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for line in attempt.lines),
+        "limits": limits_text(limits, ";"),
     }
     script_keys = [
         keys.lane(lane),
@@ -163,6 +171,7 @@ def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantitie
     for product_id, quantity in quantities:
         script_keys.append(keys.sku(lane, product_id))
         arguments += (product_id, quantity)
+    script_keys += [keys.turns(lane, who) for who, _ in limits]
     for line in attempt.lines:
         arguments += (line.product_id, line.name)
     return script_keys, arguments
@@ -194,11 +203,13 @@ def release(
     return bool(reply[0] == "released")
 
 
-def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]) -> None:
-    """Put the units of a cancelled order back on sale, once.
+def put_back(
+    gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Sequence[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Put the units of a cancelled order back on sale, once: the lane's epoch, and how many returns that makes in it.
 
     ``built_epoch`` is the lane's in the ledger at the time when that said the units are to be returned: a lane that was
-    built later has counted them. Raises GateUnavailable while the lane is not ready.
+    built later has counted them, for good, and the answer is None. Raises GateUnavailable while the lane is not ready.
     """
     sku_keys = [keys.sku(lane, product_id) for product_id, _ in quantities]
     reply = gate.run(
@@ -208,6 +219,7 @@ def put_back(gate: Gate, lane: int, built_epoch: int, nonce: str, quantities: Se
     )
     if reply[0] == "lane_not_ready":
         raise GateUnavailable(f"lane {lane} is not ready")
+    return None if reply[0] == "rebuilt" else (int(reply[1]), int(reply[2]))
 
 
 def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
@@ -229,6 +241,12 @@ def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
             *(words[part::5] for part in range(5)), strict=True
         )
     ]
+
+
+def holds_count(gate: Gate, lane: int) -> int:
+    """How many holds of this lane have not ended."""
+    with unavailability_translated():
+        return int(gate.client.zcard(keys.holds(lane)))
 
 
 def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
@@ -258,12 +276,17 @@ def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservati
         return GateUnavailable(f"the outbox of lane {lane} is over its limit")
     if status in (ReserveStatus.ENDING, ReserveStatus.HOLD_EXPIRED):
         return GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
+    if status is ReserveStatus.WAIT:
+        return Reservation(status, lane, wait_ms=int(reply[1]))
     if status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Reservation(status, lane, missing_product_id=int(reply[1]))
     if status is ReserveStatus.OUT_OF_STOCK:
         pairs = zip(reply[1::2], reply[2::2], strict=True)
         return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})
     names = {int(product): name for product, name in zip(reply[6::2], reply[7::2], strict=True)}
+    # Of products that were not asked for no name is told: the hold is that of another body under the same key.
+    held = (part.partition(":")[0] for part in filter(None, reply[5].split(",")))
+    names = dict.fromkeys(map(int, held), "") | names
     return Reservation(
         status,
         lane,

@@ -13,6 +13,7 @@ from sqlalchemy.types import Text
 from engine.ledger.coupons import Coupon
 from engine.ledger.followups import FollowupKind
 from engine.ledger.products import Product
+from engine.ledger.quarantine import quarantined_count
 from engine.ledger.shop_tables import products
 from engine.ledger.tables import coupons, engine_settings, lane_progress, quarantined_outcomes, user_coupons
 
@@ -135,11 +136,11 @@ def units_to_return(connection: Connection, product_ids: Sequence[int]) -> list[
 
 
 def quarantined(connection: Connection, some: int) -> Named:
-    """What the ledger refused to record, the latest first."""
+    """What the ledger refused to record and nobody has decided about, the latest first."""
     table = quarantined_outcomes
-    count = connection.execute(select(func.count()).select_from(table)).scalar_one()
-    query = select(table.c.lane, table.c.epoch, table.c.number, table.c.kind).order_by(table.c.id.desc()).limit(some)
-    rows = connection.execute(query)
+    query = select(table.c.lane, table.c.epoch, table.c.number, table.c.kind).where(table.c.ended_at.is_(None))
+    count = quarantined_count(connection)
+    rows = connection.execute(query.order_by(table.c.id.desc()).limit(some))
     return Named(count, [f"{row.kind or 'entry'} {row.epoch}-{row.number} of lane {row.lane}" for row in rows])
 
 

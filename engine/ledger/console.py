@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 
 from engine.ledger.coupons import Coupon
 from engine.ledger.products import Product
+from engine.ledger.quarantine import quarantined_count
 from engine.ledger.session import Ledger
 from engine.ledger.shop_tables import products
-from engine.ledger.tables import coupons, quarantined_outcomes, user_coupons
+from engine.ledger.tables import coupons, user_coupons
 
 COUPONS_SHOWN = 20
 PRODUCTS_SHOWN = 50
@@ -72,7 +73,7 @@ def look(ledger: Ledger, winners: int) -> LedgerLook:
             products=_first_products(connection),
             recorded=int(connection.execute(_RECORDED).scalar_one()),
             winners=_newest_winners(connection, winners),
-            quarantined=int(connection.execute(select(func.count()).select_from(quarantined_outcomes)).scalar_one()),
+            quarantined=quarantined_count(connection),
             parked=[Parked(row.kind, row.waiting, row.last_error) for row in connection.execute(_PARKED)],
         )
 

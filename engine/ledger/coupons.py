@@ -43,6 +43,18 @@ class UserCoupon:
 
 
 @dataclass(frozen=True)
+class RecordedWinner:
+    """Somebody who has a coupon: which place in line it was, and whether it is AVAILABLE or USED."""
+
+    sequence: int
+    user_id: int
+    user_coupon_id: int
+    status: str
+    issued_at: datetime
+    request_id: str
+
+
+@dataclass(frozen=True)
 class Issuance:
     """One issuance the gate decided."""
 
@@ -188,6 +200,18 @@ def winners_of(connection: Connection, coupon_id: int, at_a_time: int) -> Iterat
             return
         yield row.lines
         after = row.last
+
+
+def recorded_winners(connection: Connection, coupon_id: int, after_sequence: int, limit: int) -> list[RecordedWinner]:
+    """Those who have the coupon, in order of their place in line, at most ``limit`` from that place on."""
+    table = user_coupons.c
+    query = (
+        select(table.sequence, table.user_id, table.id, table.status, table.issued_at, table.request_id)
+        .where(table.coupon_id == coupon_id, table.sequence > after_sequence)
+        .order_by(table.sequence)
+        .limit(limit)
+    )
+    return [RecordedWinner(*row) for row in connection.execute(query)]
 
 
 def _coupon(row: Mapping[Any, Any]) -> Coupon:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, text
@@ -38,6 +39,18 @@ class Followup:
     id: int
     order_id: int
     attempts: int
+
+
+@dataclass(frozen=True)
+class ParkedFollowup:
+    """One row that nobody tries any more, and why its last attempt failed."""
+
+    id: int
+    order_id: int
+    kind: str
+    attempts: int
+    parked_at: datetime
+    last_error: str | None
 
 
 @dataclass(frozen=True)
@@ -104,8 +117,28 @@ _ANY_DUE = text("""
     )
 """)
 
+# In two halves, because those that are done grow for ever and each of the others has an index of its own.
+_WAITING = text("""
+    SELECT kind, sum(pending) AS pending, sum(parked) AS parked, max(overdue_seconds) AS overdue_seconds
+    FROM (
+        SELECT kind, count(*) AS pending, 0 AS parked,
+               greatest(0, extract(epoch FROM now() - min(due_at))) AS overdue_seconds
+        FROM order_followups WHERE status = 'PENDING' GROUP BY kind
+        UNION ALL
+        SELECT kind, 0, count(*), 0 FROM order_followups WHERE status = 'PARKED' GROUP BY kind
+    ) AS halves
+    GROUP BY kind
+""")
+
 _REQUEUE = text("""
-    UPDATE order_followups SET status = 'PENDING', attempts = 0, due_at = now() WHERE status = 'PARKED'
+    UPDATE order_followups SET status = 'PENDING', attempts = 0, due_at = now()
+    WHERE status = 'PARKED' AND (:among IS NULL OR id = ANY(:among))
+    RETURNING id
+""").bindparams(bindparam("among", type_=ARRAY(BigInteger)))
+
+_PARKED = text("""
+    SELECT id, order_id, kind, attempts, due_at AS parked_at, last_error FROM order_followups
+    WHERE status = 'PARKED' ORDER BY id LIMIT :limit
 """)
 
 
@@ -180,6 +213,33 @@ def any_due(connection: Connection, kinds: Sequence[FollowupKind]) -> bool:
     return bool(connection.execute(_ANY_DUE, {"kinds": [kind.value for kind in kinds]}).scalar_one())
 
 
-def requeue_parked(connection: Connection) -> int:
-    """Make every parked row due now, with all its attempts ahead of it; how many. ``last_error`` stays readable."""
-    return connection.execute(_REQUEUE).rowcount
+@dataclass(frozen=True)
+class Waiting:
+    """Follow-ups of one kind that are not done: how many, and for how long the longest overdue has been due."""
+
+    kind: FollowupKind
+    pending: int
+    parked: int
+    overdue_seconds: float
+
+
+def waiting(connection: Connection) -> list[Waiting]:
+    """What is not done, for each kind of which there is any."""
+    return [
+        Waiting(FollowupKind(row.kind), int(row.pending), int(row.parked), float(row.overdue_seconds))
+        for row in connection.execute(_WAITING)
+    ]
+
+
+def parked(connection: Connection, limit: int) -> list[ParkedFollowup]:
+    """What waits for a person, the oldest first."""
+    return [ParkedFollowup(*row) for row in connection.execute(_PARKED, {"limit": limit})]
+
+
+def requeue_parked(connection: Connection, among: Sequence[int] | None = None) -> set[int]:
+    """Make parked rows due now, with all their attempts ahead of them; their ids. ``last_error`` stays readable.
+
+    ``among``, if given, are the only ids that count.
+    """
+    values = {"among": None if among is None else list(among)}
+    return set(connection.execute(_REQUEUE, values).scalars())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, RowMapping, and_, select, text
 
 from engine.ledger.progress import built_epochs
-from engine.ledger.shop_tables import order_followups, order_items, orders
+from engine.ledger.shop_tables import order_followups, order_items, order_repetitions, orders
 from engine.outcomes import Refusal
 
 
@@ -146,6 +146,12 @@ def order_by_id(connection: Connection, order_id: int, *, for_update: bool = Fal
     return None if row is None else _with_items(connection, [row])[0]
 
 
+def request_ids_of(connection: Connection, order_ids: Sequence[int]) -> dict[int, str]:
+    """The requests that these orders were submitted with, by the order's id."""
+    query = select(orders.c.id, orders.c.request_id).where(orders.c.id.in_(order_ids))
+    return {row.id: row.request_id or "" for row in connection.execute(query)}
+
+
 def orders_of_user(connection: Connection, user_id: int, before_id: int | None, limit: int) -> list[Order]:
     """A user's orders, newest first, at most ``limit``, older than ``before_id`` if that is given."""
     query = select(orders).where(orders.c.user_id == user_id, orders.c.status.in_(_SHOWN))
@@ -155,21 +161,30 @@ def orders_of_user(connection: Connection, user_id: int, before_id: int | None, 
     return _with_items(connection, rows)
 
 
-def order_ends(connection: Connection, nonces: Sequence[str]) -> dict[str, OrderEnd]:
-    """How the orders with these nonces ended; no entry while no row says so.
+def order_ends(connection: Connection, requests: Mapping[str, str]) -> dict[str, OrderEnd]:
+    """How the orders with these request ids (and their nonces) ended; no entry while no row says so.
 
-    By the nonce and not by the whole request id: after Redis forgot a repeated idempotency key, two ids may stand for
-    one order.
+    Requests under one idempotency key have one nonce. If Redis forgot one of them before the ledger had it, and the key
+    was used again, the order that came of that is not the forgotten one's: that one has failed, and stays so. A row
+    without a request id is a hold that expired, and nothing under its nonce ever becomes an order.
     """
-    rows = connection.execute(select(orders).where(orders.c.nonce.in_(nonces))).mappings().all()
-    ends = {
-        row["nonce"]: OrderEnd(failure=Refusal(row["failure"]), user_id=row["user_id"])
-        for row in rows
-        if row["failure"] is not None
+    rows = connection.execute(select(orders).where(orders.c.nonce.in_(set(requests.values())))).mappings().all()
+    by_nonce = {row["nonce"]: row for row in rows}
+    ended = {
+        request_id: by_nonce[nonce]
+        for request_id, nonce in requests.items()
+        if nonce in by_nonce and by_nonce[nonce]["request_id"] in (None, request_id)
     }
-    for order in _with_items(connection, [row for row in rows if row["failure"] is None]):
-        ends[order.nonce] = OrderEnd(order=order, user_id=order.user_id)
-    return ends
+    others = {each: nonce for each, nonce in requests.items() if nonce in by_nonce and each not in ended}
+    if others:
+        query = select(order_repetitions.c.request_id).where(order_repetitions.c.request_id.in_(others))
+        ended |= {each: by_nonce[others[each]] for each in connection.execute(query).scalars()}
+    completed = {row["nonce"]: row for row in ended.values() if row["failure"] is None}
+    by_id = {order.id: order for order in _with_items(connection, list(completed.values()))}
+    return {
+        request_id: OrderEnd(by_id.get(row["id"]), row["failure"] and Refusal(row["failure"]), row["user_id"])
+        for request_id, row in ended.items()
+    }
 
 
 def nonces_with_stock_to_return(connection: Connection) -> list[str]:

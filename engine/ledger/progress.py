@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -13,10 +14,12 @@ from engine.ledger.tables import engine_settings, lane_epochs, lane_progress, qu
 
 @dataclass(frozen=True)
 class Progress:
-    """The newest epoch that was begun for a lane and the highest number that was recorded."""
+    """The newest epoch that was begun for a lane, the number up to which its decisions were recorded or dropped for
+    good, and how many returns of cancelled orders it is known to have carried out since its last rebuild."""
 
     epoch: int
     last_number: int
+    returned: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,45 +48,70 @@ class Fence:
         )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What a lane of the gate has: the number of its last decision, and how many returns it carried out since its last
+    rebuild."""
+
+    last_number: int
+    returned: int = 0
+
+    def lacks(self, relied_on: Progress) -> bool:
+        """Whether the ledger relies on something that the lane has forgotten."""
+        return self.last_number < relied_on.last_number or self.returned < relied_on.returned
+
+
+class Returned(NamedTuple):
+    """A lane's answer that it has put units back on sale: in which epoch, and how many returns that makes."""
+
+    lane: int
+    epoch: int
+    total: int
+
+
+_PROGRESS = select(lane_progress.c.epoch, lane_progress.c.last_number, lane_progress.c.returned)
+
+
 def progress_of_lane(connection: Connection, lane: int) -> Progress | None:
     """How far this lane has come; None if it was never opened."""
-    query = select(lane_progress.c.epoch, lane_progress.c.last_number).where(lane_progress.c.lane == lane)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else Progress(row.epoch, row.last_number)
+    row = connection.execute(_PROGRESS.where(lane_progress.c.lane == lane)).one_or_none()
+    return None if row is None else Progress(*row)
 
 
 def begin_epoch(
-    connection: Connection, lane: int, *, examined: Progress | None, last_number: int, rebuilt: bool
+    connection: Connection, lane: int, *, examined: Progress | None, has: Standing, rebuilt: bool
 ) -> Progress | None:
     """Take the lane's next epoch. Numbers go on where they were.
 
-    ``examined`` is what the caller knows of the lane, ``last_number`` the last decision that the gate still has. None,
-    and nothing changes, when somebody else began an epoch since, or when the lane is to go on (not ``rebuilt``) and
-    more was recorded since than the gate still has: whoever slept must look again.
+    ``examined`` is what the caller knows of the lane, ``has`` what the gate still has. None, and nothing changes, when
+    somebody else began an epoch since, or when the lane is to go on (not ``rebuilt``) and the ledger relies by now on
+    more than the gate still has: whoever slept must look again.
 
     From this transaction on nothing is recorded any more that :meth:`Fence.admits` does not admit, and, if the lane is
     rebuilt, no order that counts on stock which it held before.
     """
-    row = connection.execute(
-        select(lane_progress.c.epoch, lane_progress.c.last_number).where(lane_progress.c.lane == lane).with_for_update()
-    ).one_or_none()
-    known = None if row is None else Progress(row.epoch, row.last_number)
+    row = connection.execute(_PROGRESS.where(lane_progress.c.lane == lane).with_for_update()).one_or_none()
+    known = None if row is None else Progress(*row)
     if (known is None) != (examined is None) or (known and examined and known.epoch != examined.epoch):
         return None
-    if known is not None and not rebuilt and known.last_number > last_number:
+    if known is not None and not rebuilt and has.lacks(known):
         return None
     recorded = 0 if known is None else known.last_number
     epoch = 1 if known is None else known.epoch + 1
-    begun = {"epoch": epoch, "updated_at": func.now(), **({"built_epoch": epoch} if rebuilt else {})}
+    begins_after = max(recorded, has.last_number)
+    begun: dict[str, Any] = {"epoch": epoch, "updated_at": func.now()}
+    if rebuilt:
+        # What the gate decided before and the ledger has not recorded by now, it never will: nothing is missing.
+        begun |= {"built_epoch": epoch, "last_number": begins_after, "returned": 0}
     if known is None:
-        first = insert(lane_progress).values(lane=lane, last_number=0, **begun)
+        first = insert(lane_progress).values(lane=lane, **{"last_number": 0, **begun})
         if connection.execute(first.on_conflict_do_nothing(index_elements=["lane"])).rowcount == 0:
             return None
     else:
         connection.execute(update(lane_progress).where(lane_progress.c.lane == lane).values(**begun))
-    beginning = {"epoch": epoch, "begins_after": max(recorded, last_number), "rebuilt": rebuilt}
+    beginning = {"epoch": epoch, "begins_after": begins_after, "rebuilt": rebuilt}
     connection.execute(insert(lane_epochs).values(lane=lane, **beginning))
-    return Progress(epoch, recorded)
+    return Progress(epoch, begins_after if rebuilt else recorded, 0 if known is None or rebuilt else known.returned)
 
 
 def fence(connection: Connection, lane: int, oldest_epoch: int) -> Fence:
@@ -116,6 +144,26 @@ def mark_published(connection: Connection, table: Table, row_id: int, version: i
             .where(table.c.id == row_id, table.c.published_version < version)
             .values(published_version=version)
         )
+
+
+def confirm_returns(connection: Connection, returned: Sequence[Sequence[Returned]]) -> list[bool]:
+    """Rely on these returns, each carried out by one lane or several; for each, whether the ledger now does.
+
+    It does not where a lane has begun another epoch since: it may have gone on without what it answered. From now on a
+    lane that has forgotten a return is not approved any more, but rebuilt.
+    """
+    answers = [answer for each in returned for answer in each]
+    query = select(lane_progress.c.lane, lane_progress.c.epoch).order_by(lane_progress.c.lane)
+    concerned = query.where(lane_progress.c.lane.in_({answer.lane for answer in answers}))
+    epochs = {row.lane: row.epoch for row in connection.execute(concerned.with_for_update(key_share=True))}
+    totals: dict[int, int] = {}
+    for answer in answers:
+        if epochs.get(answer.lane) == answer.epoch:
+            totals[answer.lane] = max(answer.total, totals.get(answer.lane, 0))
+    for lane, total in sorted(totals.items()):
+        behind = update(lane_progress).where(lane_progress.c.lane == lane, lane_progress.c.returned < total)
+        connection.execute(behind.values(returned=total))
+    return [all(epochs.get(answer.lane) == answer.epoch for answer in each) for each in returned]
 
 
 def built_epochs(connection: Connection) -> dict[int, int]:
@@ -155,9 +203,10 @@ def quarantined_among(connection: Connection, request_ids: Sequence[str]) -> dic
     return {row.request_id: row.fields for row in rows}
 
 
-def change_setting(connection: Connection, name: str, value: str) -> None:
-    """Replace what was recorded."""
-    connection.execute(update(engine_settings).where(engine_settings.c.name == name).values(value=value))
+def change_setting(connection: Connection, name: str, value: str, *, if_it_is: str) -> bool:
+    """Replace what was recorded, if that is still what the caller knows; whether it was."""
+    known = (engine_settings.c.name == name) & (engine_settings.c.value == if_it_is)
+    return connection.execute(update(engine_settings).where(known).values(value=value)).rowcount == 1
 
 
 def setting(connection: Connection, name: str, value_if_new: str) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, text
 from engine.ledger.followups import FollowupKind, plan
 from engine.ledger.orders import Decided, SubmittedOrder
 from engine.ledger.progress import built_epochs
-from engine.ledger.settlement_writes import write_settlement
+from engine.ledger.settlement_writes import write_repetitions, write_settlement
 from engine.outcomes import Refusal
 
 ORDER_FOLLOWUPS = (FollowupKind.HISTORY, FollowupKind.DATA_PLATFORM, FollowupKind.STATISTICS)
@@ -70,6 +70,7 @@ def _without_recorded(
     )
     recorded = {row.nonce: row for row in rows}
     fresh: dict[str, SubmittedOrder] = {}
+    repetitions: list[SubmittedOrder] = []
     for order in orders:
         row = recorded.get(order.nonce)
         if row is None and order.nonce not in fresh:
@@ -80,6 +81,9 @@ def _without_recorded(
             # Failed, expired by the sweeper, or recorded under another request id: a caller repeated an idempotency
             # key that Redis had forgotten. The first order stands, this one's units go back.
             settlement.unsold.append(order)
+            if row is None or row.request_id != order.request_id:
+                repetitions.append(order)
+    write_repetitions(connection, repetitions)
     return list(fresh.values())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
-from engine.ledger.orders import Decided, holds_as_text
+from engine.ledger.orders import Decided, SubmittedOrder, holds_as_text
 from engine.ledger.session import RepeatTransaction
 
 INSERT_ORDERS = text("""
@@ -24,6 +24,13 @@ INSERT_ORDERS = text("""
     ORDER BY place
     ON CONFLICT (nonce) DO NOTHING
     RETURNING id, nonce
+""")
+
+INSERT_REPETITIONS = text("""
+    INSERT INTO order_repetitions (request_id, nonce)
+    SELECT * FROM unnest(CAST(:request_ids AS text[]), CAST(:nonces AS text[])) AS repeated (request_id, nonce)
+    ORDER BY request_id
+    ON CONFLICT (request_id) DO NOTHING
 """)
 
 INSERT_ITEMS = text("""
@@ -89,6 +96,16 @@ def write_settlement(connection: Connection, decided: Sequence[Decided], balance
         sold[line.product_id] += line.quantity
     connection.execute(TAKE_STOCK, {"product_ids": list(sold.keys()), "quantities": list(sold.values())})
     return [ids[each.order.nonce] for each in completed]
+
+
+def write_repetitions(connection: Connection, repetitions: Sequence[SubmittedOrder]) -> None:
+    """Remember that these requests end as the order that has their nonce."""
+    if repetitions:
+        values = {
+            "request_ids": [order.request_id for order in repetitions],
+            "nonces": [order.nonce for order in repetitions],
+        }
+        connection.execute(INSERT_REPETITIONS, values)
 
 
 def _insert_orders(connection: Connection, decided: Sequence[Decided]) -> dict[str, int]:

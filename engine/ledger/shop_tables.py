@@ -90,6 +90,16 @@ orders = Table(
 the drain that settles its order meet at it, and exactly one of them wins. ``held`` are the holds that the order was
 made from, ``<lane>:<built epoch>,…``; without a value in orders older than this column, and in expired holds."""
 
+order_repetitions = Table(
+    "order_repetitions",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("nonce", Text, nullable=False),
+)
+"""Further request ids of an order: its idempotency key was used again after Redis had forgotten it. They end as the
+order with this nonce did. A request id with the nonce of an order that is neither the order's nor in here was
+forgotten before the ledger heard of it: whoever asked after it was told that it failed, and is told so for ever."""
+
 order_items = Table(
     "order_items",
     metadata,

@@ -103,9 +103,11 @@ lane_progress = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("last_number", BigInteger, nullable=False),
     Column("built_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("returned", BigInteger, nullable=False, server_default="0"),
     moment_column("updated_at", default_now=True),
 )
-"""Per lane: the newest epoch that was opened, the highest number that was recorded, the epoch of its last rebuild."""
+"""Per lane: the newest epoch that was opened, the number up to which every decision was recorded or dropped for good,
+the epoch of its last rebuild, and how many returns of cancelled orders it is known to have carried out since."""
 
 lane_epochs = Table(
     "lane_epochs",
@@ -132,7 +134,14 @@ quarantined_outcomes = Table(
     Column("fields", JSONB, nullable=False),
     Column("error", Text, nullable=False),
     moment_column("quarantined_at", default_now=True),
+    moment_column("ended_at", nullable=True),
+    Column("ended_as", Text),
+    Column("ended_because", Text),
     UniqueConstraint("lane", "epoch", "number"),
+    CheckConstraint("ended_as IN ('RECORDED', 'DROPPED')", name="end_known"),
+    CheckConstraint("(ended_at IS NULL) = (ended_as IS NULL)", name="ended_as_something"),
     Index("ix_quarantined_outcomes_request_id", "request_id"),
+    Index("ix_quarantined_outcomes_waiting", "id", postgresql_where="ended_at IS NULL"),
 )
-"""Decisions that the ledger refused to record: each is a fault that a person has to look at."""
+"""Decisions that the ledger refused to record: each is a fault that a person has to look at. A row stays when its
+decision was recorded after all (RECORDED) or given up (DROPPED)."""

@@ -23,7 +23,7 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Coupon
 from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.outcomes import Refusal, Refused
-from engine.shop.publishing import publish_each
+from engine.shop.publishing import Told, publish_each, tell_nobody
 
 
 class _Unchanged(Enum):
@@ -142,11 +142,11 @@ def coupon_overview(engine: Engine, coupon_id: int) -> CouponOverview | Refused:
     return Refused(Refusal.COUPON_NOT_FOUND) if coupon is None else _overview(engine, coupon)
 
 
-def publish_changes(engine: Engine) -> int:
+def publish_changes(engine: Engine, told: Told = tell_nobody) -> int:
     """Make live what was recorded but not published; how many coupons that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_coupons.unpublished_coupons(connection)
-    return publish_each(waiting, partial(_publish, engine))
+    return publish_each(waiting, partial(_publish, engine), told)
 
 
 def terms_of(coupon: Coupon) -> CouponTerms:

@@ -9,14 +9,16 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from engine.context import Engine
-from engine.errors import GateUnavailable
+from engine.errors import EngineError, GateUnavailable, TooManyAsks
 from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
+from engine.gate.turns import TurnLimits
 from engine.ledger.orders import SubmittedLine, SubmittedOrder
 from engine.ledger.settlement import Settlement
-from engine.outcomes import Refusal, Refused, ReserveStatus, Submitted
+from engine.outcomes import Refusal, Refused, RequestKind, ReserveStatus, Submitted
+from engine.telemetry import metrics
 
 _KEY_REUSED = Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
 
@@ -24,19 +26,24 @@ logger = logging.getLogger(__name__)
 
 
 class OrderAsk(NamedTuple):
-    """What somebody wants to order: ``quantities`` are (product id, units), each product once, in order of the id."""
+    """What somebody wants to order: ``quantities`` are (product id, units), each product once, in order of the id.
+
+    ``limits`` are what the ask counts against, unless it was answered before.
+    """
 
     user_id: int
     quantities: tuple[tuple[int, int], ...]
     user_coupon_id: int | None = None
     idempotency_key: str | None = None
+    limits: TurnLimits = ()
 
 
 def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     """Hold the stock of an order and submit it.
 
-    Raises GateUnavailable when nothing could be decided or the answer did not arrive: the same ask with the same
-    idempotency key gets the first answer, and the sweeper gives back what was held for nothing.
+    Raises TooManyAsks when one of the limits is reached, unless this very ask was answered before. Raises
+    GateUnavailable when nothing could be decided or the answer did not arrive: the same ask with the same idempotency
+    key gets the first answer, and the sweeper gives back what was held for nothing.
     """
     lane = only_lane_of(engine, ask)
     if lane is None:
@@ -44,7 +51,7 @@ def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     (outcome,), ring = place_orders(engine, lane, [ask])
     if ring:
         engine.bell.ring(lane)
-    if isinstance(outcome, GateUnavailable):
+    if isinstance(outcome, EngineError):
         raise outcome
     return outcome
 
@@ -57,16 +64,23 @@ def only_lane_of(engine: Engine, ask: OrderAsk) -> int | None:
 
 def place_orders(
     engine: Engine, lane: int, asks: Sequence[OrderAsk]
-) -> tuple[list[Submitted | Refused | GateUnavailable], bool]:
+) -> tuple[list[Submitted | Refused | EngineError], bool]:
     """As :func:`place_order` for orders of one lane, one after the other, together; and whether to ring its bell.
 
     Raises GateUnavailable when nothing could be decided for any of them.
     """
-    attempts = _attempts(engine, asks)
-    going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt is not None]
-    reservations = iter(stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else [])
+    try:
+        with metrics.timed_call("order", len(asks)):
+            attempts = _attempts(engine, asks)
+            going = [(attempt, ask.quantities) for attempt, ask in zip(attempts, asks, strict=True) if attempt]
+            reserved = stock.reserve_many(engine.gate, lane, going, order_lane=lane) if going else []
+    except GateUnavailable:
+        metrics.count_decisions(RequestKind.ORDER, [metrics.UNAVAILABLE] * len(asks))
+        raise
+    _count(reserved, keys_reused=len(asks) - len(going))
     reach("order.decided")
-    outcomes: list[Submitted | Refused | GateUnavailable] = []
+    reservations = iter(reserved)
+    outcomes: list[Submitted | Refused | EngineError] = []
     ring = False
     for attempt, ask in zip(attempts, asks, strict=True):
         if attempt is None:
@@ -75,12 +89,22 @@ def place_orders(
         reservation = next(reservations)
         if isinstance(reservation, GateUnavailable):
             outcomes.append(reservation)
+        elif not _is_for(reservation, ask.quantities):
+            outcomes.append(_KEY_REUSED)
         elif reservation.granted:
             ring = ring or reservation.ring
             outcomes.append(Submitted(reservation.request_id, ask.user_id))
         else:
-            outcomes.append(_refusal(reservation, ask))
+            outcomes.append(_not_granted(reservation, ask))
     return outcomes, ring
+
+
+def _count(reserved: Sequence[Reservation | GateUnavailable], *, keys_reused: int = 0) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        request_ids = [each.request_id for each in reserved if isinstance(each, Reservation) and each.request_id]
+        logger.debug("accepted %d orders", len(request_ids), extra={"request_ids": request_ids})
+    outcomes = [metrics.UNAVAILABLE if isinstance(each, GateUnavailable) else each.status for each in reserved]
+    metrics.count_decisions(RequestKind.ORDER, [*outcomes, *[metrics.KEY_REUSED] * keys_reused])
 
 
 def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | None]:
@@ -90,7 +114,7 @@ def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | N
     claims = [(ask.user_id, nonce, _fingerprint(ask)) for ask, nonce in keyed]
     granted = iter(stock.claim_idempotency_keys(engine.gate, claims))
     return [
-        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None)
+        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None, limits=ask.limits)
         if ask.idempotency_key is None or next(granted)
         else None
         for ask, nonce in zip(asks, nonces, strict=True)
@@ -101,6 +125,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     """Reserve lane by lane in ascending order; a refusal in one gives back what the earlier ones reserved."""
     (attempt,) = _attempts(engine, [ask])
     if attempt is None:
+        _count([], keys_reused=1)
         return _KEY_REUSED
     by_lane: dict[int, list[tuple[int, int]]] = {}
     for product_id, quantity in ask.quantities:
@@ -109,18 +134,26 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
-        except GateUnavailable:
+        except GateUnavailable as error:
+            _count([error])
             # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
             # the same key has been told meanwhile that it holds these units. In the last one the order may have been
             # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
             if lane != lanes[-1] and ask.idempotency_key is None:
                 _give_back(engine, attempt)
             raise
+        if not _is_for(reservation, by_lane[lane]):
+            return _KEY_REUSED  # whatever this attempt holds by now, the sweeper gives back: it may be the other's
         if not reservation.granted:
+            _count([reservation])
             _give_back(engine, attempt)
-            return _refusal(reservation, ask)
+            outcome = _not_granted(reservation, ask)
+            if isinstance(outcome, EngineError):
+                raise outcome
+            return outcome
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
+    _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
     return Submitted(reservation.request_id, ask.user_id)
@@ -184,7 +217,16 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
             continue
 
 
-def _refusal(reservation: Reservation, ask: OrderAsk) -> Refused:
+def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
+    """Whether this is an answer to this body. It is not if Redis forgot which body an idempotency key was first used
+    with, and remembers what that body holds."""
+    lines = [(line.product_id, line.quantity) for line in reservation.lines]
+    return not reservation.granted or sorted(lines) == sorted(quantities)
+
+
+def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAsks:
+    if reservation.status is ReserveStatus.WAIT:
+        return TooManyAsks(reservation.wait_ms)
     if reservation.status is ReserveStatus.PRODUCT_NOT_FOUND:
         return Refused(Refusal.PRODUCT_NOT_FOUND)
     requested = dict(ask.quantities)

@@ -20,7 +20,7 @@ from engine.ledger import products as ledger_products
 from engine.ledger.idempotency import Answer, administration_claim, answer_once
 from engine.ledger.products import Product
 from engine.outcomes import Refusal, Refused
-from engine.shop.publishing import publish_each
+from engine.shop.publishing import Told, publish_each, tell_nobody
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ def change_product(engine: Engine, product_id: int, change: ProductChange) -> Pr
     return replace(_view(product), stock=available)
 
 
-def publish_product_changes(engine: Engine) -> int:
+def publish_product_changes(engine: Engine, told: Told = tell_nobody) -> int:
     """Make live what was recorded but not published; how many products that were."""
     with engine.ledger.read() as connection:
         waiting = ledger_products.unpublished_products(connection)
-    return publish_each(waiting, partial(_publish, engine))
+    return publish_each(waiting, partial(_publish, engine), told)
 
 
 def terms_of_product(product: Product) -> ProductTerms:

@@ -11,7 +11,15 @@ from engine.errors import GateUnavailable
 Offer = TypeVar("Offer")
 
 
-def publish_each(offers: Iterable[Offer], publish: Callable[[Offer], None]) -> int:
+Told = Callable[[int], None]
+"""Hears how many more are done with."""
+
+
+def tell_nobody(_count: int) -> None:
+    """Nobody looks on."""
+
+
+def publish_each(offers: Iterable[Offer], publish: Callable[[Offer], None], told: Told = tell_nobody) -> int:
     """Publish every offer that can be; how many that were.
 
     One whose lane is not ready, or whose server is away, comes again in a second; the others need not wait.
@@ -21,4 +29,5 @@ def publish_each(offers: Iterable[Offer], publish: Callable[[Offer], None]) -> i
         with suppress(GateUnavailable):
             publish(offer)
             published += 1
+        told(1)
     return published

@@ -9,30 +9,34 @@ gives an epoch only to whoever knows its newest one, and the gate takes nothing 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
 from engine.context import Engine
-from engine.errors import LaneCountMismatch
+from engine.errors import GateUnavailable, LaneCountMismatch
 from engine.fault_points import reach
 from engine.flow.drain import DrainReport, drain_batch
 from engine.gate.building import WINNERS_PER_CALL, LaneBuild, Superseded
 from engine.gate.coupons import lane_of_coupon
 from engine.gate.gate import LaneState
-from engine.gate.lanes import close_lane
+from engine.gate.lanes import close_lane, require_built
 from engine.gate.request_ids import new_request_key
 from engine.gate.stock import lane_of_product
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import orders as ledger_orders
 from engine.ledger import products as ledger_products
 from engine.ledger import progress
-from engine.ledger.progress import Progress
+from engine.ledger.progress import Progress, Standing
 from engine.shop.coupon_offers import terms_of
 from engine.shop.product_offers import terms_of_product
+from engine.telemetry import metrics
 from engine.upkeep.lane_rounds import LaneRounds
 
-PATIENCE_SECONDS = 2.0
-"""How long a rebuild waits for the outboxes of other lanes."""
+PATIENCE_SECONDS = 5.0
+"""How long a rebuild tries to empty the outboxes of other lanes: what is away for longer may be away for hours."""
+PAUSE_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -50,22 +54,47 @@ def recorded_request_key(engine: Engine) -> str:
     return request_key
 
 
+def standing_of(state: LaneState) -> Standing:
+    """What the ledger compares with what it relies on."""
+    return Standing(state.last_number or 0, state.returned)
+
+
+def rebuild_now(engine: Engine, lane: int) -> None:
+    """Build the lane anew, however well it stands; whoever decides in it is told BUSY meanwhile.
+
+    Raises as :func:`rebuild_lane`.
+    """
+    with engine.ledger.read() as connection:
+        recorded = progress.progress_of_lane(connection, lane)
+    rebuild_lane(engine, engine.gate.inspect(lane), recorded)
+
+
 def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     """Make the lane what the ledger says it is, and open it on the server that ``state`` was read from.
 
     ``recorded`` is the ledger's progress, read before ``state``. Raises GateUnavailable (somebody else was faster, or
     the server changed: look again) and LedgerUnavailable; the lane may be closed then.
     """
+    started = time.monotonic()
+    result = "given_up"
+    try:
+        _rebuild(engine, state, recorded)
+        result = "opened"
+    finally:
+        metrics.REBUILD_SECONDS.labels(result).observe(time.monotonic() - started)
+
+
+def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     lane = state.lane
     request_key = recorded_request_key(engine)
     if state.open:
         close_lane(engine.gate, state)
     reach("rebuild.closed")
-    drained = _drain_outbox(engine, lane) + _drain_others(engine, lane)
+    drained = _drain_outbox(engine, lane) + _drain_others(engine, lane, 1 + (0 if recorded is None else recorded.epoch))
+    # Looked at once more: decisions may have been made until the lane was closed.
+    has = standing_of(engine.gate.inspect(lane))
     begun = engine.ledger.run(
-        lambda connection: progress.begin_epoch(
-            connection, lane, examined=recorded, last_number=state.last_number or 0, rebuilt=True
-        )
+        lambda connection: progress.begin_epoch(connection, lane, examined=recorded, has=has, rebuilt=True)
     )
     if begun is None:
         raise Superseded(f"lane {lane} was taken on by somebody else")
@@ -78,6 +107,7 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
         products = _build_products(engine, build, connection, lane)
         # What the ledger took back from cancelled orders is in the stock just built: no follow-up may return it again.
         build.mark_returned(ledger_orders.nonces_with_stock_to_return(connection))
+    _require_others(engine, lane)
     reach("rebuild.before_opening")
     build.open(last_number=begun.last_number, request_key=request_key)
     logger.log(
@@ -99,21 +129,45 @@ def _drain_outbox(engine: Engine, lane: int) -> int:
     return report.recorded
 
 
-def _drain_others(engine: Engine, lane: int) -> int:
-    """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds.
+def _drain_others(engine: Engine, lane: int, epoch: int) -> int:
+    """Empty the other lanes' outboxes: an order that waits in one may count on stock that this lane holds. First let
+    them take no more such orders: this lane will be built in ``epoch`` or later.
 
-    One that cannot be drained now is left: its server may be away for long, and this lane has to open. The ledger will
-    fail the orders in it that count on this lane's holds.
+    One whose server is away for longer than patience lasts is left: this lane has to open. The ledger will fail the
+    orders in it that count on this lane's holds. Raises LedgerUnavailable: without it nobody opens anything.
     """
     others = [other for other in range(engine.gate.lanes) if other != lane]
-    rounds = LaneRounds(lambda other: _drain_outbox(engine, other), others)
+    last_try = time.monotonic() + PATIENCE_SECONDS
+    rounds = LaneRounds(lambda other: _drain_patiently(engine, other, {lane: epoch}, last_try), others)
     try:
-        drained, errors = rounds.go(PATIENCE_SECONDS)
+        drained, errors = rounds.go(PATIENCE_SECONDS + PAUSE_SECONDS)
     finally:
         rounds.close()
+    for error in errors.values():
+        if not isinstance(error, GateUnavailable):
+            raise error
     for other in (*errors, *rounds.away):
         logger.warning("lane %d is rebuilt without what waits in lane %d: %s", lane, other, errors.get(other, "away"))
     return sum(drained.values())
+
+
+def _require_others(engine: Engine, lane: int) -> None:
+    """Tell a lane that is about to open what the others required of it: it may have forgotten that with all else."""
+    if engine.gate.lanes > 1:
+        built = engine.ledger.run(progress.built_epochs)
+        require_built(engine.gate, lane, {other: epoch for other, epoch in built.items() if other != lane})
+
+
+def _drain_patiently(engine: Engine, lane: int, required: Mapping[int, int], last_try: float) -> int:
+    """Raises GateUnavailable when that did not work until then."""
+    while True:
+        try:
+            require_built(engine.gate, lane, required)
+            return _drain_outbox(engine, lane)
+        except GateUnavailable:
+            if time.monotonic() >= last_try:
+                raise
+            time.sleep(PAUSE_SECONDS)
 
 
 def _build_coupons(engine: Engine, build: LaneBuild, connection: Connection, lane: int) -> int:

@@ -13,9 +13,11 @@ from itertools import count
 
 from sqlalchemy import text
 
+from engine.config import MOST_CALLS
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
 from engine.gate.coupons import IssueAsk, IssueDecision
+from engine.gate.turns import TurnLimits
 from engine.ledger.progress import progress_of_lane
 from engine.outcomes import IssueStatus
 from engine.upkeep.rebuild import rebuild_lane
@@ -72,15 +74,17 @@ class ServerTime:
         return self.decisions / self.calls
 
 
-def decide(engine: Engine, coupon_id: int, user_ids: Sequence[int]) -> list[IssueDecision]:
-    """Decide for these users, who all wait for an answer: in as few calls as the gate can."""
+def decide(engine: Engine, coupon_id: int, user_ids: Sequence[int], *, limited: bool = False) -> list[IssueDecision]:
+    """Decide for these users, who all wait for an answer: in as few calls as the gate can. ``limited``: each ask is
+    counted, against its user and their address."""
     lane = gate_coupons.lane_of_coupon(engine.gate, coupon_id)
-    return gate_coupons.issue(engine.gate, lane, [IssueAsk(coupon_id, user_id) for user_id in user_ids]).decisions
+    asks = [IssueAsk(coupon_id, user_id, None, _limits_of(user_id) if limited else ()) for user_id in user_ids]
+    return gate_coupons.issue(engine.gate, lane, asks).decisions
 
 
 def measure_decisions(engine: Engine, results: Results, sizes: Sizes, rounds: int, tell: Callable[[str], None]) -> None:
     """Server time alone and together, and whether it grows with the winners that there are."""
-    alone, with_few, with_many = [], [], []
+    alone, with_few, limited, with_many = [], [], [], []
     many = _coupon_with_many_winners(engine, sizes, rounds)
     newcomers = count(sizes.many_winners + 1)
     for number in range(1, rounds + 1):
@@ -88,15 +92,19 @@ def measure_decisions(engine: Engine, results: Results, sizes: Sizes, rounds: in
         alone.append(_decide_all(engine, fresh, sizes.decisions, 1, count(FEW_WINNERS + 1)))
         fresh = _coupon_with(engine, FEW_WINNERS, sizes.decisions)
         with_few.append(_decide_all(engine, fresh, sizes.decisions, TOGETHER, count(FEW_WINNERS + 1)))
+        fresh = _coupon_with(engine, FEW_WINNERS, sizes.decisions)
+        limited.append(_decide_all(engine, fresh, sizes.decisions, TOGETHER, count(FEW_WINNERS + 1), limited=True))
         with_many.append(_decide_all(engine, many, sizes.decisions, TOGETHER, newcomers))
         tell(
             f"decisions {number}/{rounds}: {alone[-1].per_decision:.1f} µs alone, {with_few[-1].per_decision:.1f} µs in"
-            f" calls of {TOGETHER}, {with_many[-1].per_decision:.1f} µs with {sizes.many_winners:,} winners"
+            f" calls of {TOGETHER}, {limited[-1].per_decision:.1f} µs with limits,"
+            f" {with_many[-1].per_decision:.1f} µs with {sizes.many_winners:,} winners"
         )
     growth = ratios([each.per_decision for each in with_many], [each.per_decision for each in with_few])
     results.figures += [
         _time("decision-1", "server time per decision, one in a call", alone, None),
         _time("decision-32", f"server time per decision, {TOGETHER} at once", with_few, MOST_MICROSECONDS.value),
+        _time("decision-limited", "… each counted against a limit by user and one by address", limited, None),
         Figure("winners-growth", SECTION, f"… with {sizes.many_winners:,} winners ÷ with {FEW_WINNERS:,}", growth, "×",
                MOST_GROWTH, f"in calls of {with_many[-1].decisions_per_call:.0f}"),
     ]  # fmt: skip
@@ -137,13 +145,26 @@ def script_time(statistics: dict[str, dict[str, int]]) -> tuple[int, int]:
     return sum(int(each["usec"]) for each in found), sum(int(each["calls"]) for each in found)
 
 
-def _decide_all(engine: Engine, coupon_id: int, decisions: int, at_once: int, user_ids: Iterable[int]) -> ServerTime:
+def _limits_of(user_id: int) -> TurnLimits:
+    """Never reached: what is measured is the counting."""
+    return ((f"user:{user_id}", MOST_CALLS), (f"address:10.0.{user_id // 256 % 256}.{user_id % 256}", MOST_CALLS))
+
+
+def _decide_all(
+    engine: Engine,
+    coupon_id: int,
+    decisions: int,
+    at_once: int,
+    user_ids: Iterable[int],
+    *,
+    limited: bool = False,
+) -> ServerTime:
     users = iter(user_ids)
     groups = [[next(users) for _ in range(at_once)] for _ in range(max(1, decisions // at_once))]
     client = engine.gate.client
     client.config_resetstat()
     for group in groups:
-        answers = decide(engine, coupon_id, group)
+        answers = decide(engine, coupon_id, group, limited=limited)
         insist(all(answer.status is IssueStatus.ISSUED for answer in answers), "a coupon was refused")
     microseconds, calls = script_time(client.info("commandstats"))
     drain_all(engine)

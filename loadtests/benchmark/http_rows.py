@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Protocol
 
 from loadtests.benchmark.loads import Load
 from loadtests.benchmark.plans import Plan
+from loadtests.benchmark.processor_time import medians, microseconds_each, processor_seconds
 from loadtests.benchmark.results import Figure, Goal, Results, Row, at_least, at_most, ratios
 from loadtests.benchmark.routes import Empty, Route
 from loadtests.benchmark.soundness import judge_answers
@@ -92,13 +93,16 @@ class Meter:
         """Load one route alone. Whatever it set off has come to rest when this returns."""
         with route.loaded():
             port = self.stage.ports[route.server]
+            before = processor_seconds(self.stage.pids())
             load = self.generator.run(port, route.plan(), seconds=seconds, connections=CONNECTIONS)
         route.add(load, CONNECTIONS)
         self.tell(f"{label:<12} {route.title:<40} {load.per_second:>9,.0f} /s   p99 {load.p99_ms:>8,.1f} ms")
         self.results.checks.append(judge_answers(f"{route.key}, {label}", load, *route.statuses))
         route.await_rest()
         self.stage.await_quiet()
-        return load
+        # Only now: what an answer set off belongs to its cost.
+        spent = microseconds_each(before, processor_seconds(self.stage.pids()), load.answered)
+        return replace(load, processor_us=spent)
 
 
 def measure_routes(
@@ -156,6 +160,7 @@ def row_of(key: str, title: str, loads: Sequence[Load]) -> Row:
         tuple(load.p50_ms for load in loads),
         tuple(load.p99_ms for load in loads),
         median(load.cpu_share for load in loads),
+        medians(load.processor_us for load in loads),
     )
 
 
@@ -197,4 +202,5 @@ def _row_of_empty(empty: Empty, slices: Iterable[Slices], rounds: int) -> Row:
         tuple(median(load.p50_ms for load in loads) for loads in by_round),
         tuple(median(load.p99_ms for load in loads) for loads in by_round),
         median(load.cpu_share for loads in by_round for load in loads),
+        medians(load.processor_us for loads in by_round for load in loads),
     )

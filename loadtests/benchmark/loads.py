@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 GOOD = range(200, 300)
 
@@ -21,6 +21,8 @@ class Load:
     """How much of the cores that the generator has threads for it used: at 1 it could not have sent more."""
     broken: int = 0
     unanswered: int = 0
+    processor_us: Mapping[str, float] = field(default_factory=dict)
+    """What an answer cost each process of the stack, in microseconds of processor time."""
 
     @property
     def answered(self) -> int:

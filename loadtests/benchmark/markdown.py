@@ -15,6 +15,12 @@ Procfile; each value is the median of its rounds.
 """
 
 
+PROCESSOR_TIME = """\
+Microseconds of processor time for each answer, by process, everything that the answer sets off included (the drain
+writes what was issued while the next ones are issued). The generator takes its share of the same cores.
+"""
+
+
 def render_markdown(results: Results, *, chart: str | None = None) -> str:
     """The page. ``chart`` is the path of a picture to show, as seen from the page."""
     parts = ["# Benchmark", INTRODUCTION, f"`{results.settings.get('command', 'make benchmark')}`"]
@@ -25,6 +31,8 @@ def render_markdown(results: Results, *, chart: str | None = None) -> str:
     parts.append(_table(("", "this run"), results.facts.items()))
     if results.rows:
         parts += ["## Routes", _routes(results)]
+    if any(row.processor_us for row in results.rows):
+        parts += ["## Where the processor time goes", PROCESSOR_TIME, _processor_time(results)]
     for section, figures in results.sections():
         lines = [
             (
@@ -62,6 +70,19 @@ def _routes(results: Results) -> str:
         for row in results.rows
     ]
     return _table(("route", "answers/s", "rounds", "p50 ms", "p99 ms", "generator busy"), lines)
+
+
+def _processor_time(results: Results) -> str:
+    names = list(dict.fromkeys(name for row in results.rows for name in row.processor_us))
+    lines = [
+        (
+            row.title,
+            *(f"{row.processor_us[name]:,.0f}" if name in row.processor_us else "" for name in names),
+            f"{sum(row.processor_us.values()):,.0f}",
+        )
+        for row in results.rows
+    ]
+    return _table(("µs an answer", *names, "sum"), lines)
 
 
 def _checks(results: Results) -> str:

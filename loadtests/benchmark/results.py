@@ -70,7 +70,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One route under load, round by round. ``generator_share`` is the sender's use of the cores it has threads for."""
+    """One route under load, round by round. ``generator_share`` is the sender's use of the cores it has threads for;
+    ``processor_us`` is what an answer cost each process, in microseconds of processor time."""
 
     key: str
     title: str
@@ -78,6 +79,7 @@ class Row:
     p50_ms: tuple[float, ...]
     p99_ms: tuple[float, ...]
     generator_share: float
+    processor_us: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def median_per_second(self) -> float:
@@ -156,6 +158,7 @@ def _row_as_json(row: Row) -> Mapping[str, Any]:
         "p50Ms": {"median": median(row.p50_ms), "rounds": row.p50_ms},
         "p99Ms": {"median": median(row.p99_ms), "rounds": row.p99_ms},
         "generatorShare": row.generator_share,
+        "processorUs": row.processor_us,
     }
 
 

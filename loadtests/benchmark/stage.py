@@ -18,7 +18,7 @@ from loadtests.benchmark.holding import held
 from loadtests.facts import await_drained, connect
 from loadtests.private_stack import private_stack
 from ops.processes import PROJECT_ROOT, free_port
-from ops.stack import Stack
+from ops.stack import Stack, read_stack
 
 SERVER = "python -m granian --interface wsgi --workers 2 --blocking-threads 16 --no-ws --log-level error"
 """How the servers beside ours are started: always WSGI, whatever the Procfile's web becomes."""
@@ -68,6 +68,11 @@ class Stage:
             yield
         for lane in range(self.engine.gate.lanes):
             self.engine.bell.ring(lane)
+
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by name."""
+        present = read_stack(Path(self.stack.data_dir))
+        return {} if present is None else dict(present.pids)
 
     def waiting(self) -> int:
         """Outcomes in the outbox."""

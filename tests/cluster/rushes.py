@@ -77,15 +77,19 @@ def _rush(program: list[str], stack: Stack, reports: Path, fault: Callable[[], N
         try:
             while process.poll() is None and not moment.exists():
                 time.sleep(LOOK_SECONDS)
-            if moment.exists():
-                fault()
+            came = moment.exists()
+            if came:
+                try:
+                    fault()
+                finally:
+                    moment.unlink()
             code = process.wait(PATIENCE_SECONDS)
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
     text = said.read_text(errors="replace")
-    assert moment.exists(), f"the rush never came to its middle:\n{text}"
+    assert came, f"the rush never came to its middle:\n{text}"
     return Ended(code, text)
 
 

@@ -61,10 +61,8 @@ def there_and_back(topology: SentinelTopology, stack: Stack, kind: str, *sleeper
             for server in topology.servers:
                 server.catch_up()
             topology.await_health()
-            for server in topology.servers:
-                server.run("CONFIG", "SET", "replica-priority", 1 if server is old else 100)
-            topology.await_priority(old, 1)
-            assert topology.fail_over() is old
+            topology.fail_over_to(old)
+        topology.await_health()
     finally:
         engine.close()
 
@@ -80,6 +78,7 @@ def replace_the_primary(topology: SentinelTopology, _: Stack) -> None:
     """SENTINEL FAILOVER: for seconds the old primary takes itself for one, too."""
     topology.take_your_time()
     topology.fail_over()
+    topology.await_health()
 
 
 def replace_the_primary_that_needs_a_replica(topology: SentinelTopology, stack: Stack) -> None:

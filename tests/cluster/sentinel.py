@@ -24,6 +24,7 @@ HURRY_MS = 200
 """How often they look and tell here: tests would wait for their seconds after every change."""
 
 FAILOVER_PATIENCE_SECONDS = 40.0
+FAILOVERS = 5
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,18 @@ class SentinelTopology:
 
         wait_until(begins, "the failover begins", FAILOVER_PATIENCE_SECONDS)
         return self.await_other_primary(old)
+
+    def fail_over_to(self, server: Member) -> None:
+        """Failovers on purpose until it is this one's turn: sentinels pass over whoever they have not heard of for
+        half a second, which on a busy machine may be anybody."""
+        for each in self.servers:
+            each.run("CONFIG", "SET", "replica-priority", 1 if each is server else 100)
+        self.await_priority(server, 1)
+        for _ in range(FAILOVERS):
+            if self.fail_over() is server:
+                return
+            self.await_health()
+        raise AssertionError(f"{server.name} was not chosen in {FAILOVERS} failovers")
 
     def take_your_time(self) -> None:
         """From now on the sentinels tell each other, and replaced primaries, as late as they do by default."""

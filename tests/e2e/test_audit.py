@@ -41,7 +41,7 @@ def test_a_stack_that_has_worked_is_in_order(shop: Shop) -> None:
 def test_the_command_finds_the_running_stack(shop: Shop) -> None:
     environ = {name: value for name, value in os.environ.items() if name not in NAMED}
     ended = subprocess.run(
-        [sys.executable, "-m", "ops.audit"],
+        [sys.executable, "-m", "ops", "audit"],
         cwd=PROJECT_ROOT,
         env={**environ, "DATA_DIR": str(shop.driver.data_dir)},
         capture_output=True,

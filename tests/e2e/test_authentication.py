@@ -29,7 +29,7 @@ def guarded_shop() -> Iterator[Shop]:
 
 def bearer(shop: Shop, user_id: int, *options: str) -> str:
     """An ``Authorization`` header with the token that the command prints."""
-    command = [sys.executable, "-m", "ops.token", "--user", str(user_id), *options]
+    command = [sys.executable, "-m", "ops", "token", "--user", str(user_id), *options]
     environ = {"DATA_DIR": str(shop.driver.data_dir)}
     printed = subprocess.run(command, cwd=PROJECT_ROOT, env=environ, check=True, capture_output=True, text=True)
     return f"Bearer {printed.stdout.strip()}"

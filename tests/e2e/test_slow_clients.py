@@ -1,12 +1,14 @@
-"""Clients that send half a request hold up nobody else, and are sent away when their time is over."""
+"""Clients that send half a request, or nothing, hold up nobody else, and are sent away when their time is over."""
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from tests.e2e.whole_stack import Shop
@@ -16,7 +18,9 @@ HALF = (
     b"POST /api/v1/coupons/%d/issue HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 50\r\n\r\n{"userId"'
 )
+HALF_HEADERS = HALF[: HALF.index(b"Content-Type")]
 CROWD = 500
+OF_EACH_KIND = 600
 
 
 @pytest.fixture
@@ -56,3 +60,29 @@ def test_a_body_that_comes_slowly_but_in_time_is_answered(shop: Shop) -> None:
             connection.sendall(part)
         assert connection.recv(4096).startswith(b"HTTP/1.1 202")
     assert BODY_SECONDS > LOOK_SECONDS
+
+
+@pytest.fixture
+def enough_files() -> Iterator[None]:
+    """As many open files as this test needs in its own process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("enough_files")
+def test_connections_by_the_thousand_that_want_nothing_yet_do_not_stop_the_service(shop: Shop) -> None:
+    """More than granian would accept by default (1,024): those beyond that, it leaves in the kernel for ever."""
+    coupon, user = shop.add_coupon(), shop.add_user(1000)
+    with ExitStack() as connections:
+        for sent in (b"", HALF_HEADERS, HALF % coupon):
+            for _ in range(OF_EACH_KIND):
+                address = ("127.0.0.1", shop.driver.port)
+                connections.enter_context(socket.create_connection(address, timeout=30)).sendall(sent)
+        with httpx.Client(base_url=shop.client.base_url, timeout=5) as newcomer:
+            for _ in range(20):
+                body = {"userId": shop.add_user()}
+                assert newcomer.post(f"/coupons/{coupon}/issue", json=body).status_code == 202
+                assert newcomer.get("/products").status_code == 200
+                assert newcomer.get(f"/users/{user}/balance").json()["balance"] == 1000

@@ -81,7 +81,7 @@ def test_the_stack_does_not_start_on_a_server_that_evicts(store: RunningStore) -
     folder = Path(tempfile.mkdtemp(prefix="seonchak-test-"))
     folder.chmod(0o711)
     driver = StackDriver(folder)
-    driver.procfile(release="python -m ops.migrate", web="true")
+    driver.procfile(release="python -m ops migrate", web="true")
     try:
         driver.refused(REDIS_URL=store.url)
         assert "REDIS_URL: the server has maxmemory-policy volatile-lru" in driver.output

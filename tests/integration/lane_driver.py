@@ -9,6 +9,7 @@ from typing import Any
 from engine.gate import keys
 from engine.gate.gate import Gate
 from engine.gate.scripts import Argument
+from engine.gate.turns import TurnLimits, limits_text
 
 REQUEST_KEY = "5e" * 32
 EPOCH = 7
@@ -94,9 +95,10 @@ class LaneDriver:
         epoch: Argument = EPOCH,
         bell_ms: int = 5000,
         backlog_limit: int = 1_000_000,
+        limits: TurnLimits = (),
     ) -> list[Any]:
         """The answer to one ask, and whether to ring behind it when it was granted."""
-        ask = (coupon_id, user_id, nonce or f"n{user_id}")
+        ask = (coupon_id, user_id, nonce or f"n{user_id}", limits)
         reply = self.issue_many([ask], epoch=epoch, bell_ms=bell_ms, backlog_limit=backlog_limit)
         if isinstance(reply[0], str):
             return reply
@@ -105,17 +107,19 @@ class LaneDriver:
 
     def issue_many(
         self,
-        asks: Sequence[tuple[Argument, Argument, str]],
+        asks: Sequence[tuple[Argument, Argument, str] | tuple[Argument, Argument, str, TurnLimits]],
         epoch: Argument = EPOCH,
         bell_ms: Argument = 5000,
         backlog_limit: Argument = 1_000_000,
     ) -> list[Any]:
-        """The raw reply to several asks: (coupon, user, nonce)."""
+        """The raw reply to several asks: (coupon, user, nonce), with limits behind them."""
         script_keys = [keys.lane(self.number), keys.outbox(self.number), keys.bell(self.number)]
         arguments: list[Argument] = [self.number, epoch, bell_ms, backlog_limit]
-        for coupon_id, user_id, nonce in asks:
+        for coupon_id, user_id, nonce, *limits in asks:
+            of_this_ask = limits[0] if limits else ()
             script_keys += self.issue_keys(int(coupon_id))[3:]
-            arguments += (nonce, coupon_id, user_id)
+            script_keys += [keys.turns(self.number, who) for who, _ in of_this_ask]
+            arguments += (nonce, coupon_id, user_id, limits_text(of_this_ask, " "))
         return self.gate.run("issue_coupon", script_keys, arguments)
 
     def coupon(self, coupon_id: int) -> dict[str, str]:

@@ -88,8 +88,9 @@ class StackDriver:
         ours |= {"JWT_SECRET", "JWT_SECRET_FILE", "JWT_PUBLIC_KEY", "JWT_JWKS", "JWT_AUDIENCE", "JWT_ISSUER"}
         ours |= {"LIMIT_PER_USER", "LIMIT_PER_ADDRESS", "PROXIES"}
         ours |= {"PLATFORM_PORT", "DATA_PLATFORM_URL", "DATA_PLATFORM_SECRET"}
+        ours |= {"LOG_FORMAT", "LOG_LEVEL", "FORCE_COLOR", "NO_COLOR"}
         inherited = {name: value for name, value in os.environ.items() if name not in ours}
-        command = [sys.executable, "-m", "ops.run", "--procfile", str(self.folder / "Procfile"), *options]
+        command = [sys.executable, "-m", "ops", "up", "--procfile", str(self.folder / "Procfile"), *options]
         with open(self.folder / "output", "wb") as output, open(self.folder / "complaint", "wb") as complaint:
             self.process = subprocess.Popen(
                 dying_with_us(command, signal.SIGTERM),

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.context import Engine
 from engine.gate import keys
+from engine.gate.turns import TurnLimits, limits_text
 
 NONCE, OTHER = "o" + "a" * 44, "o" + "b" * 44
 HOLD_MS, KEEP_MS = 30_000, 60_000
@@ -22,7 +23,12 @@ LANE, OUTBOX, BELL, HOLDS = keys.lane(0), keys.outbox(0), keys.bell(0), keys.hol
 
 
 def reserve(
-    engine: Engine, quantities: dict[int, Any], nonce: str = NONCE, carried: tuple[Any, ...] = (), **changes: Any
+    engine: Engine,
+    quantities: dict[int, Any],
+    nonce: str = NONCE,
+    carried: tuple[Any, ...] = (),
+    turns: TurnLimits = (),
+    **changes: Any,
 ) -> list[Any]:
     """The script's raw answer; ``carried`` are ids and names from earlier lanes, ``changes`` replace what the order
     says, and None leaves it out."""
@@ -40,6 +46,7 @@ def reserve(
         "held": "",
         "lines": "",
         "held_until_ms": "",
+        "limits": limits_text(turns, ";"),
     }
     changes = {SHORT.get(name, name): value for name, value in changes.items()}
     if "append" in changes:
@@ -47,6 +54,7 @@ def reserve(
     assert changes.keys() <= wanted.keys()
     pairs = [part for pair in quantities.items() for part in pair]
     script_keys = [LANE, OUTBOX, BELL, keys.hold(0, nonce), HOLDS, *(keys.sku(0, each) for each in quantities)]
+    script_keys += [keys.turns(0, who) for who, _ in turns]
     order = " ".join(f"{name}={value}" for name, value in {**wanted, **changes}.items() if value is not None)
     return engine.gate.run("reserve_stock", script_keys, [order, *pairs, *carried])
 

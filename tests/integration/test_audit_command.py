@@ -1,4 +1,4 @@
-"""``python -m ops.audit``: which servers it looks at, what it prints, how it exits."""
+"""``python -m ops audit``: which servers it looks at, what it prints, how it exits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "DATA_DIR", "LANES")
 def audit(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name not in NAMED}
     return subprocess.run(
-        [sys.executable, "-m", "ops.audit", *options],
+        [sys.executable, "-m", "ops", "audit", *options],
         cwd=PROJECT_ROOT,
         env={**inherited, **environ},
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -18,8 +19,8 @@ from engine.ledger.followups import (
     give_up_claims,
     record_failures,
 )
-from ops import requeue_followups
 from ops.mock_data_platform import MockDataPlatform, Mode
+from tests.integration.command_line import done, ops, refused
 from tests.integration.placed_orders import (
     add_order,
     add_product,
@@ -139,7 +140,7 @@ def test_a_failed_delivery_is_set_aside_for_a_while(
 
 
 def test_requeueing_gives_parked_deliveries_all_their_attempts_again(
-    connected: Engine, platform: MockDataPlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    connected: Engine, platform: MockDataPlatform
 ) -> None:
     product = add_product(connected)
     for _ in range(2):
@@ -152,19 +153,13 @@ def test_requeueing_gives_parked_deliveries_all_their_attempts_again(
         WHERE kind = 'DATA_PLATFORM'
         """,
     )
-    settings = connected.settings
-    monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    monkeypatch.setenv("LANES", str(settings.lanes))
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "2 parked follow-ups will be tried again\n"
+    assert done(ops(connected, "deliveries", "requeue")) == "2 parked follow-ups will be tried again\n"
     assert connected.bell.followups_waiting() == 1
     assert attempts(connected) == [("PENDING", 0, "HTTP 500")] * 2 + [("PENDING", 0, None)]
     work_off(connected)
     assert platform.received()["count"] == 2
     assert attempts(connected)[:2] == [("DONE", 1, None)] * 2
-    assert requeue_followups.main() == 0
-    assert capsys.readouterr().out == "0 parked follow-ups will be tried again\n"
+    assert done(ops(connected, "deliveries", "requeue")) == "0 parked follow-ups will be tried again\n"
 
 
 def test_a_flaky_platform_gets_everything_once_in_the_end(connected: Engine, platform: MockDataPlatform) -> None:
@@ -258,3 +253,24 @@ def test_who_comes_after_the_lease_has_the_say(connected: Engine, platform: Mock
     connected.ledger.run(lambda connection: give_up_claims(connection, [later]))
     assert attempts(connected) == [("PENDING", 1, None)]
     assert followups.any_due(connected)
+
+
+def test_what_is_parked_is_listed_and_requeued_by_its_id_all_or_nothing(engine: Engine) -> None:
+    assert done(ops(engine, "deliveries", "list")) == "nothing is parked\n"
+    product = add_product(engine)
+    orders = [add_order(engine, {product: 1}, DELIVERY) for _ in range(3)]
+    execute(engine, "UPDATE order_followups SET status = 'PARKED', attempts = 12, last_error = 'HTTP 500'")
+    execute(engine, "UPDATE order_followups SET status = 'DONE' WHERE order_id = :done", done=orders[2])
+    listed = json.loads(done(ops(engine, "deliveries", "list", "--json")))
+    assert [(each["orderId"], each["attempts"], each["lastError"]) for each in listed] == [
+        (orders[0], 12, "HTTP 500"),
+        (orders[1], 12, "HTTP 500"),
+    ]
+    assert "HTTP 500" in done(ops(engine, "deliveries", "list", "--limit", 1)).splitlines()[1]
+    ids = [each["id"] for each in listed]
+    complaint = refused(ops(engine, "deliveries", "requeue", ids[0], ids[1] + 1, 999))
+    assert f"nothing was changed: {ids[1] + 1}, 999" in complaint
+    assert "is no id" in refused(ops(engine, "deliveries", "requeue", "all"))
+    assert set(statuses(engine).values()) == {"PARKED", "DONE"}
+    assert json.loads(done(ops(engine, "deliveries", "requeue", ids[0], "--json"))) == {"requeued": 1}
+    assert [row[0] for row in attempts(engine)] == ["PENDING", "PARKED", "DONE"]

@@ -293,7 +293,7 @@ def test_an_approval_that_slept_opens_no_lane_that_is_being_rebuilt(
         state = other.gate.inspect(0)
         with other.ledger.transaction() as connection:
             known = progress.progress_of_lane(connection, 0)
-            begun = progress.begin_epoch(connection, 0, examined=known, last_number=0, rebuilt=True)
+            begun = progress.begin_epoch(connection, 0, examined=known, has=progress.Standing(0), rebuilt=True)
         assert begun is not None
         half_built.append(LaneBuild(other.gate, state, begun.epoch))
         half_built[0].begin()

@@ -197,7 +197,7 @@ def test_a_rebuild_that_died_half_way_is_done_again(
 # A server that came back
 
 
-def test_a_restart_that_lost_nothing_is_approved_under_a_new_epoch(
+def test_a_restart_that_lost_nothing_goes_on_under_a_new_epoch(
     make_engine: EngineMaker, own_redis: RunningStore, lanes: int
 ) -> None:
     engine = make_engine(redis_url=own_redis.url, lanes=lanes)
@@ -211,12 +211,15 @@ def test_a_restart_that_lost_nothing_is_approved_under_a_new_epoch(
     try:
         with pytest.raises(GateUnavailable):  # another replication id: it decides nothing until the guard has looked
             issue(engine, coupons[0], 51)
-        assert watch_lanes(engine) == dict.fromkeys(range(lanes), Verdict.APPROVE)
-        assert everything(engine) == before
+        verdict = Verdict.APPROVE if lanes == 1 else Verdict.REBUILD  # a lane may have forgotten another's hold
+        assert watch_lanes(engine) == dict.fromkeys(range(lanes), verdict)
+        if verdict is Verdict.APPROVE:
+            assert everything(engine) == before
         assert {lane: each.epoch for lane, each in recorded(engine).items()} == {
             lane: each.epoch + 1 for lane, each in epochs.items()
         }
-        assert_state(engine, waiting.request_id, RequestStatus.PENDING)
+        drained = verdict is Verdict.REBUILD
+        assert_state(engine, waiting.request_id, RequestStatus.COMPLETED if drained else RequestStatus.PENDING)
         assert sequence(issue(engine, coupons[0], 51)) == 7
         drain_all(engine)
         assert_state(engine, waiting.request_id, RequestStatus.COMPLETED)
@@ -278,7 +281,7 @@ def test_a_decision_under_a_stale_epoch_is_refused_and_changes_nothing(engine: E
     for stale in (epoch - 1, epoch + 1):
         script_keys = [keys.lane(lane), keys.outbox(lane), keys.bell(lane), keys.coupon(lane, coupon)]
         reply = engine.gate.run(
-            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, 5000, 100, "c0", coupon, 7]
+            "issue_coupon", [*script_keys, keys.winners(lane, coupon)], [lane, stale, 5000, 100, "c0", coupon, 7, ""]
         )
         assert reply[0] == "stale_epoch"
     assert everything(engine) == before

@@ -27,7 +27,7 @@ def inspect(lane: LaneDriver) -> list[str]:
 
 
 def test_an_empty_server_tells_its_replication_id_and_nothing_else(lane: LaneDriver) -> None:
-    assert inspect(lane) == ["", "", "", "", "", "", lane.replid, "0", "", ""]
+    assert inspect(lane) == ["", "", "", "", "", "", lane.replid, "0", "", "", "0"]
     assert lane.client.dbsize() == 0
     state = lane.gate.inspect(lane.number)
     assert state == LaneState(lane.number, False, None, "", None, None, "", lane.replid, 0, None)
@@ -36,11 +36,13 @@ def test_an_empty_server_tells_its_replication_id_and_nothing_else(lane: LaneDri
 
 def test_an_open_lane_tells_all_its_fields_in_order(lane: LaneDriver) -> None:
     lane.open(last_number=5)
+    lane.change_lane(returned=3)
     before = keyspace(lane.client)
-    assert inspect(lane) == ["1", str(EPOCH), lane.replid, "5", "16", REQUEST_KEY, lane.replid, "0", "", str(EPOCH)]
+    told = ["1", str(EPOCH), lane.replid, "5", "16", REQUEST_KEY, lane.replid, "0", "", str(EPOCH), "3"]
+    assert inspect(lane) == told
     assert keyspace(lane.client) == before
     state = lane.gate.inspect(lane.number)
-    assert state == LaneState(lane.number, True, EPOCH, lane.replid, 5, 16, REQUEST_KEY, lane.replid, 0, None, EPOCH)
+    assert state == LaneState(lane.number, True, EPOCH, lane.replid, 5, 16, REQUEST_KEY, lane.replid, 0, None, EPOCH, 3)
     assert state.ready
 
 

@@ -10,6 +10,7 @@ from engine.errors import BrokenContract
 from engine.gate import keys
 from engine.gate.gate import Gate
 from engine.gate.scripts import script, script_from
+from engine.gate.turns import TurnLimits
 from engine.outcomes import IssueStatus
 from tests.integration.lane_driver import EPOCH, LARGEST, LaneDriver, keyspace
 
@@ -73,10 +74,19 @@ def test_a_bell_that_has_expired_is_rung_again(lane: LaneDriver) -> None:
     assert lane.issue(COUPON, 2)[3] == 1
 
 
+NO_TURNS_LEFT = (("user:1", 1),)
+
+
+def use_up_turns(lane: LaneDriver) -> None:
+    """Of the one whose limit is :data:`NO_TURNS_LEFT`."""
+    assert lane.issue(404, 1, limits=NO_TURNS_LEFT) == ["not_found"]
+
+
 def test_the_answers_come_in_their_order_of_precedence(lane: LaneDriver) -> None:
     """Everything that can be wrong is wrong at once; one thing after the other is put right."""
     given = []
     unknown, mine, others = 99, 1, 2
+    use_up_turns(lane)
     lane.issue(COUPON, mine, "first")
     lane.change_coupon(
         COUPON, status="INACTIVE", total=1, starts_at_ms=lane.now_ms() + 10**9, ends_at_ms=lane.now_ms() - 1
@@ -85,8 +95,9 @@ def test_the_answers_come_in_their_order_of_precedence(lane: LaneDriver) -> None
     given.append(lane.issue(unknown, mine, "first", epoch=EPOCH - 1))
     lane.change_lane(open=1)
     given.append(lane.issue(unknown, mine, "first", epoch=EPOCH - 1))
-    given.append(lane.issue(unknown, mine, "first"))
-    given.append(lane.issue(COUPON, mine, "first", backlog_limit=0))
+    given.append(lane.issue(COUPON, mine, "first", limits=NO_TURNS_LEFT, backlog_limit=0))
+    given.append(lane.issue(unknown, mine, "second", limits=NO_TURNS_LEFT, backlog_limit=0))
+    given.append(lane.issue(unknown, mine, "second", backlog_limit=0))
     given.append(lane.issue(COUPON, mine, "second", backlog_limit=0))
     given.append(lane.issue(COUPON, others, backlog_limit=0))
     lane.change_coupon(COUPON, status="ACTIVE")
@@ -100,20 +111,24 @@ def test_the_answers_come_in_their_order_of_precedence(lane: LaneDriver) -> None
     given.append(lane.issue(COUPON, others, backlog_limit=2))
     assert [answer[0] for answer in given] == list(IssueStatus)
     assert given[1] == ["stale_epoch", str(EPOCH)]
-    assert given[3] == ["replayed", "1", f"{lane.number}.{EPOCH}.1.first"]
-    assert given[4] == ["already_issued", "1"]
+    assert given[2] == ["replayed", "1", f"{lane.number}.{EPOCH}.1.first"]
+    assert given[5] == ["already_issued", "1"]
     assert given[-1] == ["issued", "2", f"{lane.number}.{EPOCH}.2.n2", 0]
 
 
 @pytest.mark.parametrize("status", [status for status in IssueStatus if status is not IssueStatus.ISSUED])
 def test_an_answer_that_is_not_a_win_leaves_nothing_behind(lane: LaneDriver, status: IssueStatus) -> None:
     lane.issue(COUPON, 1, "first")
+    use_up_turns(lane)
     user, nonce, coupon, epoch, backlog_limit = 2, "n2", COUPON, EPOCH, 10
+    limits: TurnLimits = ()
     match status:
         case IssueStatus.LANE_NOT_READY:
             lane.change_lane(replid="0" * 40)
         case IssueStatus.STALE_EPOCH:
             epoch = EPOCH + 1
+        case IssueStatus.WAIT:
+            limits = NO_TURNS_LEFT
         case IssueStatus.NOT_FOUND:
             coupon = COUPON + 1
         case IssueStatus.REPLAYED:
@@ -133,7 +148,7 @@ def test_an_answer_that_is_not_a_win_leaves_nothing_behind(lane: LaneDriver, sta
     lane.client.delete(keys.bell(lane.number))  # so that one that is armed by mistake shows
     before = keyspace(lane.client)
     for _ in range(3):
-        assert lane.issue(coupon, user, nonce, epoch, backlog_limit=backlog_limit)[0] == status
+        assert lane.issue(coupon, user, nonce, epoch, backlog_limit=backlog_limit, limits=limits)[0] == status
     assert keyspace(lane.client) == before
 
 
@@ -156,14 +171,14 @@ def test_a_nonce_that_only_resembles_the_winning_one_is_no_replay(lane: LaneDriv
 
 
 @pytest.mark.parametrize(
-    ("more_keys", "more_arguments"), [(-5, 0), (-2, 0), (-1, 0), (1, 0), (2, 0), (0, -7), (0, -1), (0, 1)]
+    ("more_keys", "more_arguments"), [(-5, 0), (-2, 0), (-1, 0), (1, 0), (2, 0), (0, -8), (0, -1), (0, 1)]
 )
 def test_a_wrong_number_of_keys_or_arguments_changes_nothing(
     lane: LaneDriver, more_keys: int, more_arguments: int
 ) -> None:
     before = keyspace(lane.client)
     script_keys = [*lane.issue_keys(COUPON), *lane.issue_keys(COUPON)[3:]][: 5 + more_keys]
-    arguments = [lane.number, EPOCH, 5000, 10, "n", COUPON, 1, "extra"][: 7 + more_arguments]
+    arguments = [lane.number, EPOCH, 5000, 10, "n", COUPON, 1, "", "extra"][: 8 + more_arguments]
     with pytest.raises(BrokenContract, match="2 for each ask"):
         lane.gate.run("issue_coupon", script_keys, arguments)
     assert keyspace(lane.client) == before
@@ -174,7 +189,7 @@ def test_a_bell_time_that_is_none_is_an_error_before_anything_is_written(lane: L
     """The bell is armed last: refused there, it would leave a winner whom nobody told."""
     before = keyspace(lane.client)
     with pytest.raises(BrokenContract, match="bell time"):
-        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, bell_ms, 10, "n", COUPON, 1])
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, bell_ms, 10, "n", COUPON, 1, ""])
     assert keyspace(lane.client) == before
 
 
@@ -182,7 +197,7 @@ def test_a_bell_time_that_is_none_is_an_error_before_anything_is_written(lane: L
 def test_a_backlog_limit_that_is_none_is_an_error_and_changes_nothing(lane: LaneDriver, limit: str) -> None:
     before = keyspace(lane.client)
     with pytest.raises(BrokenContract, match="backlog limit"):
-        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, limit, "n", COUPON, 1])
+        lane.gate.run("issue_coupon", lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, limit, "n", COUPON, 1, ""])
     assert keyspace(lane.client) == before
 
 
@@ -273,7 +288,7 @@ def test_a_window_begins_with_its_first_millisecond_and_ends_before_its_last(
         for name, after in (("starts_at_ms", starts_after_ms), ("ends_at_ms", ends_after_ms))
     }
     lane.change_coupon(COUPON, **window)
-    reply = stopped.run(lane.client, lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, 10, "n", COUPON, 1])
+    reply = stopped.run(lane.client, lane.issue_keys(COUPON), [lane.number, EPOCH, 5000, 10, "n", COUPON, 1, ""])
     assert reply[1][0] == answer
     assert [entry["decided_at_ms"] for _, entry in lane.outbox()] == [str(now_ms)] * (answer == "issued")
 

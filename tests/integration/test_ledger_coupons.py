@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger.coupons import Issuance, available_coupons_of_user, record_issuances
-from engine.ledger.progress import begin_epoch
+from engine.ledger.progress import Standing, begin_epoch
 from engine.ledger.session import Ledger
 from tests.integration.offers import WINNERS
 
@@ -230,7 +230,7 @@ def test_a_change_has_to_be_published_until_its_own_version_was(ledger: Ledger) 
             return [waiting.version for waiting in ledger_coupons.unpublished_coupons(connection)]
 
     with ledger.transaction() as connection:
-        begin_epoch(connection, 3, examined=None, last_number=0, rebuilt=True)
+        begin_epoch(connection, 3, examined=None, has=Standing(0), rebuilt=True)
 
     def mark(version: int, epoch: int = 1) -> None:
         with ledger.transaction() as connection:

@@ -40,6 +40,7 @@ def test_opening_leaves_exactly_this_key(lane: LaneDriver) -> None:
                 "lanes": "16",
                 "request_key": REQUEST_KEY,
                 "built_epoch": "3",
+                "returned": "0",
             },
             False,
         )

@@ -159,12 +159,13 @@ def test_a_remembered_refusal_is_no_hold_to_settle_or_release(engine: Engine, pr
 def test_units_of_a_cancelled_order_come_back_once(engine: Engine, product: int) -> None:
     pear = add_product(engine, 10, 0)
     before = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2, pear: 3}) == ["returned"]
+    assert put_back(engine, {product: 2, pear: 3}) == ["returned", "1", "1"]
     after = keyspace(engine.gate.client)
-    assert put_back(engine, {product: 2, pear: 3}) == ["already_returned"]
+    assert put_back(engine, {product: 2, pear: 3}) == ["already_returned", "1", "1"]
     assert keyspace(engine.gate.client) == after
     assert 0 < int(str(engine.gate.client.pttl(RETURNED))) <= KEEP_MS
     assert after.pop(RETURNED) == ("string", "1", True)
+    before[LANE][1]["returned"] = "1"  # type: ignore[index]
     before[keys.sku(0, product)][1]["available"] = "7"  # type: ignore[index]
     before[keys.sku(0, pear)][1]["available"] = "3"  # type: ignore[index]
     assert after == before
@@ -173,7 +174,7 @@ def test_units_of_a_cancelled_order_come_back_once(engine: Engine, product: int)
 def test_the_marker_of_a_return_is_what_keeps_it_from_being_done_twice(engine: Engine, product: int) -> None:
     put_back(engine, {product: 2}, keep_ms=1)
     forgotten(engine, RETURNED)
-    assert put_back(engine, {product: 2}) == ["returned"]
+    assert put_back(engine, {product: 2}) == ["returned", "1", "2"]
     assert available(engine, product) == 9
 
 
@@ -181,8 +182,8 @@ def test_the_marker_of_a_return_is_what_keeps_it_from_being_done_twice(engine: E
 def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     engine: Engine, product: int, change: dict[str, str]
 ) -> None:
-    ready: Any = engine.gate.client.hgetall(LANE)
     put_back(engine, {product: 2})
+    ready: Any = engine.gate.client.hgetall(LANE)
     change_lane(engine, **change)
     before = keyspace(engine.gate.client)
     assert put_back(engine, {product: 2}, built="0") == ["lane_not_ready"]
@@ -191,10 +192,10 @@ def test_the_answers_to_a_return_come_in_their_order_of_precedence(
     before = keyspace(engine.gate.client)
     assert put_back(engine, {product: 2}, built="99") == ["lane_not_ready"]  # the ledger is ahead: it is being rebuilt
     assert put_back(engine, {product: 2}, built="0") == ["rebuilt"]
-    assert put_back(engine, {product: 2}) == ["already_returned"]
+    assert put_back(engine, {product: 2}) == ["already_returned", "1", "1"]
     assert keyspace(engine.gate.client) == before
     engine.gate.client.delete(RETURNED)
-    assert put_back(engine, {product: 2}) == ["returned"]
+    assert put_back(engine, {product: 2}) == ["returned", "1", "2"]
 
 
 @pytest.mark.parametrize("quantity", [0, -1, "1.5", "x", "", "1e3"])

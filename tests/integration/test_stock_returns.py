@@ -11,6 +11,7 @@ from engine.flow.followups import any_due, work_off
 from engine.gate import keys, stock
 from engine.ledger.followups import FollowupKind
 from engine.ledger.orders import Order
+from engine.ledger.progress import Returned
 from tests.integration.placed_orders import (
     add_order,
     add_product,
@@ -93,10 +94,11 @@ def test_a_return_that_breaks_does_not_hold_up_the_others(engine: Engine, monkey
     orders = [add_order(engine, {product: 1}, (FollowupKind.RETURN_STOCK,), cancelled=True) for _ in range(3)]
     returned: list[int] = []
 
-    def return_stock(_engine: Engine, found: Order, _built_epochs: object) -> None:
+    def return_stock(_engine: Engine, found: Order, _built_epochs: object) -> list[Returned]:
         if found.id == orders[1]:
             raise BrokenContract("no such product at the gate")
         returned.append(found.id)
+        return []
 
     monkeypatch.setattr(followups, "return_stock", return_stock)
     report = work_off(engine)
@@ -112,10 +114,11 @@ def test_what_an_outage_of_the_gate_leaves_untried_is_all_there_afterwards(
         add_order(engine, {product: 1}, (FollowupKind.RETURN_STOCK,), cancelled=True)
     calls: list[int] = []
 
-    def return_stock(_engine: Engine, found: Order, _built_epochs: object) -> None:
+    def return_stock(_engine: Engine, found: Order, _built_epochs: object) -> list[Returned]:
         calls.append(found.id)
         if len(calls) == 3:
             raise GateUnavailable("the lane is being rebuilt")
+        return []
 
     monkeypatch.setattr(followups, "return_stock", return_stock)
     work_off(engine)

@@ -178,7 +178,10 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0))
     engine.gate.client.hset(keys.hold(0, OTHER), "state", "held")
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0, deadline=1))
-    given.append(reserve(engine, unknown, limit=0, deadline=1))
+    once = (("user:7", 1),)
+    reserve(engine, {404: 1}, turns=once)  # the one turn that there is
+    given.append(reserve(engine, unknown, limit=0, deadline=1, turns=once))
+    given.append(reserve(engine, unknown, limit=0, turns=once))
     given.append(reserve(engine, unknown, limit=0))
     given.append(reserve(engine, short, limit=0))
     given.append(reserve(engine, right, limit=1))

@@ -142,6 +142,23 @@ def test_settings_cannot_be_changed_and_do_not_tell_their_secret() -> None:
         settings.lanes = 2  # type: ignore[misc]
 
 
+def test_settings_that_are_printed_show_no_password_that_is_in_an_address() -> None:
+    settings = Settings.from_environment(
+        {
+            "REDIS_URL": "rediss://gate:hush@127.0.0.1:7000",
+            "QUEUE_REDIS_URL": "redis://:hush@127.0.0.1:7001",
+            "DATABASE_URL": "postgresql://seonchak:hush@127.0.0.1/seonchak",
+            "DATA_PLATFORM_URL": "https://us:hush@platform.example/events",
+            "DATA_PLATFORM_SECRET": "hush",
+            "AUTH": "jwt",
+            "JWT_JWKS": "https://us:hush@keys.example/jwks.json",
+        }
+    )
+    assert [name for name, value in vars(settings).items() if "hush" in str(value)] != []
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings)
+
+
 def test_the_environment_of_the_process_is_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**ENOUGH, "LANES": "3"}.items():
         monkeypatch.setenv(name, value)

@@ -63,9 +63,9 @@ def test_a_crowd_that_broke_down_is_told_of_as_failed(tmp_path: Path) -> None:
 def test_a_second_crowd_is_told_to_wait_until_the_first_is_done_or_was_not_heard_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[list[str]] = []
+    started: list[tuple[str, ...]] = []
     process: Any = SimpleNamespace(wait=lambda *_: 0)
-    monkeypatch.setattr(Demo, "_start", lambda _self, _program, arguments: started.append(arguments) or process)
+    monkeypatch.setattr(Demo, "_start", lambda _self, *arguments: started.append(arguments) or process)
     engine: Any = SimpleNamespace(ledger=None)
     client = create_app(engine, demo=Demo(tmp_path)).test_client()
     crowd = {"users": 5, "requests": 10, "coupons": 2}

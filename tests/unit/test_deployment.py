@@ -25,7 +25,7 @@ DOCKERFILE = (OPERATIONS / "container" / "Dockerfile").read_text()
 KUBERNETES: list[dict[str, Any]] = list(yaml.safe_load_all((OPERATIONS / "kubernetes" / "seonchak.yaml").read_text()))
 PROCFILE = (PROJECT_ROOT / "Procfile").read_text()
 COMMANDS = {kind: shlex.split(command) for kind, command in parse_procfile(PROCFILE).items() if kind not in NOT_HERE}
-MIGRATE = ["python", "-m", "ops.migrate"]
+MIGRATE = ["python", "-m", "ops", "migrate"]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a container, behind AUTH=jwt
 STORES = {"redis", "postgres"}
 

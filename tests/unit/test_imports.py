@@ -11,27 +11,49 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ENTRY_POINTS = ("web", "workers", "scheduler", "loadtests")
+METRICS_LIBRARY = "prometheus_client"
+"""Every metric is made in one place, so that whoever reads its name finds its meaning."""
+OTHERS_WORK = ("click", "flask", "httpcore", "httpx", "pydantic", "redis", "requests", "rich", "rq", "sqlalchemy")
+"""The client needs the standard library and nothing else."""
 RQ_WORKERS = ("rq.worker", "rq.worker_pool", "rq.Worker", "rq.SimpleWorker")
 ROOMS = ("engine.caching", "engine.shop", "engine.flow", "engine.upkeep")
 """The rooms of the engine that know both the gate and the ledger, lowest first: each imports only from those before."""
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
-    "engine": (*ENTRY_POINTS, "ops", "tests", "flask", "apiflask", "apscheduler", "locust", *RQ_WORKERS),
+    "engine": (
+        *ENTRY_POINTS,
+        "ops",
+        "tests",
+        "flask",
+        "apiflask",
+        "apscheduler",
+        "locust",
+        *RQ_WORKERS,
+        METRICS_LIBRARY,
+    ),
+    "engine.telemetry": ("engine.gate", "engine.ledger", "engine.context", *ROOMS),
     "engine.gate": ("engine.ledger", *ROOMS, "sqlalchemy", "psycopg"),
     "engine.ledger": ("engine.gate", *ROOMS, "redis", "rq"),
     "engine.caching": ("engine.shop", "engine.flow", "engine.upkeep"),
     "engine.shop": ("engine.flow", "engine.upkeep"),
     "engine.flow": ("engine.upkeep",),
-    "web": ("workers", "scheduler", "loadtests", "ops", "tests", "rq", "redis", "sqlalchemy"),
-    "workers": ("web", "scheduler", "loadtests", "ops", "tests", "flask"),
-    "scheduler": ("web", "workers", "loadtests", "ops", "tests", "flask"),
+    "web": ("workers", "scheduler", "loadtests", "ops", "tests", "rq", "redis", "sqlalchemy", METRICS_LIBRARY),
+    "workers": ("web", "scheduler", "loadtests", "ops", "tests", "flask", METRICS_LIBRARY),
+    "scheduler": ("web", "workers", "loadtests", "ops", "tests", "flask", METRICS_LIBRARY),
     "loadtests": ("web", "workers", "scheduler", "tests"),
     "ops": ("web", "workers", "scheduler", "loadtests", "tests"),
+    "client": ("engine", *ENTRY_POINTS, "ops", "tests", *OTHERS_WORK),
 }
 """What a package, and everything below it, must not import."""
 
-EXCEPTIONS = {("loadtests.broken.main", "web.main")}
-"""The web application with a mistake put into it on purpose: the negative control of the load test."""
+EXCEPTIONS = {
+    ("loadtests.broken.main", "web.main"),
+    ("engine.telemetry.metrics", METRICS_LIBRARY),
+    ("engine.telemetry.exposition", METRICS_LIBRARY),
+    ("engine.telemetry.tallied_histogram", METRICS_LIBRARY),
+}
+"""The web application with a mistake put into it on purpose, the negative control of the load test; and the one place
+where metrics are made."""
 
 
 def modules_of(root: Path, package: str) -> Iterator[tuple[str, Path]]:
@@ -86,12 +108,12 @@ def test_every_exception_is_still_needed() -> None:
         assert any(arrow[0] == module and is_within(arrow[1], target) for arrow in found)
 
 
-@pytest.mark.parametrize("package", ["engine", *ENTRY_POINTS, "ops"])
+@pytest.mark.parametrize("package", ["engine", *ENTRY_POINTS, "ops", "client"])
 def test_the_walk_sees_every_package(package: str) -> None:
     seen = dict(modules_of(ROOT, package))
     assert len(seen) > 1
     imported = {name for module, path in seen.items() for name in imports_of(module, path)}
-    assert any(is_within(name, "engine" if package != "ops" else "ops") for name in imported)
+    assert any(is_within(name, package if package in ("ops", "client") else "engine") for name in imported)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +130,8 @@ def test_the_walk_sees_every_package(package: str) -> None:
         ("engine/flow/bell.py", "from rq.worker import Worker", "rq.worker"),
         ("engine/flow/holds.py", "from apscheduler.schedulers import base", "apscheduler.schedulers"),
         ("engine/flow/drain.py", "import web", "web"),
+        ("client/exchange.py", "import httpx", "httpx"),
+        ("client/shop.py", "from engine.outcomes import Refusal", "engine.outcomes"),
         ("engine/gate/coupons.py", "from engine.ledger import coupons", "engine.ledger.coupons"),
         ("engine/gate/coupons.py", "from ..ledger.coupons import Coupon", "engine.ledger.coupons"),
         ("engine/gate/coupons.py", "from .. import ledger", "engine.ledger"),
@@ -118,6 +142,9 @@ def test_the_walk_sees_every_package(package: str) -> None:
         ("engine/caching/single_flight.py", "from engine.shop import orders", "engine.shop"),
         ("engine/shop/orders.py", "from engine.flow.drain import drain", "engine.flow.drain"),
         ("engine/flow/drain.py", "from engine.upkeep import guard", "engine.upkeep"),
+        ("engine/flow/drain.py", "from prometheus_client import Counter", "prometheus_client"),
+        ("engine/telemetry/metrics.py", "from engine.context import Engine", "engine.context"),
+        ("web/metrics.py", "import prometheus_client.multiprocess", "prometheus_client.multiprocess"),
     ],
 )
 def test_a_wrong_arrow_in_a_made_up_tree_is_noticed(tmp_path: Path, path: str, source: str, found: str) -> None:
@@ -136,6 +163,7 @@ def test_a_wrong_arrow_in_a_made_up_tree_is_noticed(tmp_path: Path, path: str, s
         ),
         ("workers/drain.py", "from engine.flow import drain\nfrom rq import SimpleWorker"),
         ("engine/flow/bell.py", "from rq import Queue\nfrom rq.serializers import JSONSerializer"),
+        ("engine/flow/drain.py", "from engine.telemetry import metrics"),
         ("engine/upkeep/rebuild.py", "from engine.gate import keys\nfrom engine.ledger import tables"),
         ("engine/gate/coupons.py", "from .keys import coupon\nfrom .. import outcomes"),
         ("engine/gate/coupons.py", '"""from engine.ledger import coupons"""'),

@@ -117,7 +117,7 @@ def test_all_scripts_are_looked_at() -> None:
 @pytest.mark.parametrize(
     ("name", "keys", "arguments"),
     [
-        ("issue_coupon", Inputs(3, 2), Inputs(4, 3)),
+        ("issue_coupon", Inputs(3, 2), Inputs(4, 4)),
         ("inspect_lane", Inputs(2), Inputs(0)),
         ("reserve_stock", Inputs(5, 1), Inputs(1, 2)),
         ("release_stock", Inputs(3, 1), Inputs(3, 1)),
@@ -187,6 +187,7 @@ def test_every_issue_status_comes_to_an_end_somewhere() -> None:
         IssueStatus.LANE_NOT_READY,  # the gate is unavailable
         IssueStatus.STALE_EPOCH,  # the gate asks again
         IssueStatus.BACKLOGGED,  # the gate is unavailable
+        IssueStatus.WAIT,  # whoever asks may ask again later
     }
     assert set(_REFUSALS) | elsewhere == set(IssueStatus)
     assert not set(_REFUSALS) & elsewhere

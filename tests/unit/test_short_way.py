@@ -22,17 +22,27 @@ from engine.gate.outbox import Whereabouts
 from engine.gate.popularity import PopularProduct
 from engine.gate.request_ids import RequestId, repeatable_nonce
 from engine.gate.stock import Reservation
+from engine.gate.turns import TurnLimits
 from engine.outcomes import IssueStatus, Refusal, Refused, RequestKind, RequestState, RequestStatus, ReserveStatus
 from engine.shop import popularity, product_offers
 from engine.shop.product_offers import ProductView
+from engine.token_keys import key_of_secret
+from tests.unit.bearers import SECRET, bearer
+from web import limits as web_limits
 from web.app import create_app
 from web.door import Door
+from web.key_sources import FixedKeys
+from web.limits import Limits
 from web.short_way import ShortWay
+from web.tokens import Authenticator
 
 KEY = "5e" * 32
 NONCES = {kind: repeatable_nonce(KEY, kind, "the same in every process") for kind in RequestKind}
 LARGEST = 2**53 - 1
 Exchange = tuple[int, list[tuple[bytes, bytes]], bytes]
+LIMITS: Any = Limits(None, per_user=600, per_address=50, proxies=1)  # type: ignore[arg-type]
+COUNTED: list[TurnLimits] = []
+"""What each submission that reached the gate was to count against."""
 
 
 def issue(_gate: Any, _lane: int, asks: Sequence[IssueAsk]) -> IssueRound:
@@ -43,21 +53,25 @@ def issue(_gate: Any, _lane: int, asks: Sequence[IssueAsk]) -> IssueRound:
         if ask.user_id == 99:
             raise GateUnavailable("away")
         status = statuses[2 + ask.user_id % (len(statuses) - 2)]
+        COUNTED.append(ask.limits)
         granted = status in (IssueStatus.ISSUED, IssueStatus.REPLAYED)
         rest = (ask.user_id, f"0.1.{ask.coupon_id}.c{ask.idempotency_key or ''}") if granted else ()
-        decisions.append(IssueDecision(status, *rest))
+        decisions.append(IssueDecision(status, *rest, wait_ms=1001 if status is IssueStatus.WAIT else 0))
     return IssueRound(decisions, ring=False)
 
 
 def reserve_many(_gate: Any, lane: int, attempts: Any, *, order_lane: int) -> list[Reservation | GateUnavailable]:
     def answer(attempt: Any, quantities: Any) -> Reservation | GateUnavailable:
-        match attempt.user_id % 4:
+        COUNTED.append(attempt.limits)
+        match attempt.user_id % 5:
             case 0:
                 return GateUnavailable("backlogged")
             case 1:
                 return Reservation(ReserveStatus.PRODUCT_NOT_FOUND, lane, missing_product_id=1)
             case 2:
                 return Reservation(ReserveStatus.OUT_OF_STOCK, lane, available=dict(quantities))
+            case 3:
+                return Reservation(ReserveStatus.WAIT, lane, wait_ms=999)
         return Reservation(ReserveStatus.RESERVED, lane, request_id=f"0.1.{len(quantities)}.o{attempt.user_coupon_id}")
 
     assert order_lane == lane
@@ -83,7 +97,9 @@ def recorded_states(_engine: Any, requests: Sequence[RequestId]) -> dict[str, Re
 
 
 @pytest.fixture
-def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchange, Exchange, bool]]]:
+def both(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., tuple[Exchange, Exchange, bool]]]:
     """Sends a request the short way and Flask's way; what came back, and whether the short way recognised it."""
     monkeypatch.setattr(gate_coupons, "issue", issue)
     monkeypatch.setattr(stock, "reserve_many", reserve_many)
@@ -109,13 +125,19 @@ def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Exchan
 
     monkeypatch.setattr(ShortWay, "recognise", noted)
     loop = asyncio.new_event_loop()
-    door = Door(create_app(engine))
+    monkeypatch.setattr(web_limits, "take_turn", lambda _gate, _limits: 0)
+    authenticator = Authenticator(FixedKeys([key_of_secret(SECRET)])) if getattr(request, "param", False) else None
+    door = Door(create_app(engine, authenticator, LIMITS))
 
     def send(*request: Any) -> tuple[Exchange, Exchange, bool]:
         by_views[0] = False
+        COUNTED.clear()
         short = loop.run_until_complete(exchange(door, *request))
+        counted = list(COUNTED)
         by_views[0] = True
+        COUNTED.clear()
         long = loop.run_until_complete(exchange(door, *request))
+        assert counted == COUNTED
         return short, long, recognised.pop()
 
     yield send
@@ -221,6 +243,9 @@ odd_headers = st.sampled_from(
         (b"transfer-encoding", b"chunked"),
         (b"content-type", b"text/plain"),
         (b"x-anything", b"1"),
+        (b"x-forwarded-for", b"198.51.100.7"),
+        (b"x-forwarded-for", b"203.0.113.9, 2001:db8::1 "),
+        (b"x-forwarded-for", b"\xff"),
     ]
 )
 media_types = st.sampled_from(
@@ -278,7 +303,7 @@ PLAIN = [
     post("/api/v1/coupons/7/issue", b'{"userId":9}', (b"idempotency-key", b"k1")),
     *(
         post("/api/v1/orders", b'{"userId":%d,"orderItems":[{"productId":1,"quantity":2}]}' % user)
-        for user in range(1, 5)
+        for user in range(1, 6)
     ),
     *(get(f"/api/v1/requests/0.1.{number}.{NONCES[kind]}") for number in range(1, 10) for kind in RequestKind),
     get("/api/v1/requests/unknown"),
@@ -296,12 +321,57 @@ def test_a_plain_hot_request_goes_the_short_way_and_is_answered_as_the_views_do(
     assert short == long
 
 
+SUBMISSIONS = [
+    ("/api/v1/coupons/7/issue", b'{"userId": 7}'),
+    ("/api/v1/orders", b'{"userId":7,"orderItems":[{"productId":1,"quantity":2}]}'),
+]
+
+
+@pytest.mark.parametrize("both", [True], indirect=True, ids=["with tokens"])
+@pytest.mark.parametrize(("path", "body"), SUBMISSIONS, ids=["issue", "order"])
+@pytest.mark.parametrize("is_admin", [False, True])
+def test_both_ways_count_a_submission_against_its_caller_and_their_address(
+    both: Callable[..., tuple[Exchange, Exchange, bool]], path: str, body: bytes, is_admin: bool
+) -> None:
+    token = bearer("8", role="admin") if is_admin else bearer("7")
+    headers = [(b"authorization", token.encode()), (b"x-forwarded-for", b"203.0.113.9, 198.51.100.7")]
+    short, long, recognised = both(*post(path, body, *headers))
+    assert recognised
+    assert short == long
+    user = () if is_admin else (("user:7", 600),)
+    assert [(*user, ("address:198.51.100.7", 50))] == COUNTED
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "seconds"), [(*SUBMISSIONS[0], b"2"), (*SUBMISSIONS[1], b"1")], ids=["issue", "order"]
+)
+def test_who_has_had_all_their_turns_is_told_when_to_come_again(
+    both: Callable[..., tuple[Exchange, Exchange, bool]], path: str, body: bytes, seconds: bytes
+) -> None:
+    body = body.replace(b"7", b"1" if "coupons" in path else b"3", 1)
+    short, long, recognised = both(*post(path, body))
+    assert recognised
+    assert short == long
+    assert short[0] == 429
+    assert (b"retry-after", seconds) in short[1]
+    assert json.loads(short[2])["code"] == "TOO_MANY_REQUESTS"
+
+
+def test_a_way_that_counts_otherwise_is_noticed(
+    both: Callable[..., tuple[Exchange, Exchange, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control."""
+    monkeypatch.setattr(ShortWay, "_limits_of", lambda *_call: ())
+    with pytest.raises(AssertionError, match="address"):
+        both(*post("/api/v1/coupons/7/issue", b'{"userId": 9}'))
+
+
 def test_a_way_that_answers_otherwise_is_noticed(
     both: Callable[..., tuple[Exchange, Exchange, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control."""
     monkeypatch.setattr("web.short_way.issue_submitted", lambda issued: {"requestId": issued.request_id})
-    short, long, _ = both(*post("/api/v1/coupons/7/issue", b'{"userId": 8}'))
+    short, long, _ = both(*post("/api/v1/coupons/7/issue", b'{"userId": 9}'))
     assert short[0] == long[0] == 202
     assert short != long
     assert json.loads(short[2]).keys() < json.loads(long[2]).keys()

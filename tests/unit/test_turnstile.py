@@ -131,6 +131,82 @@ def test_a_fault_reaches_its_own_call_and_does_not_end_the_thread(
     assert "ZeroDivisionError" in caplog.text
 
 
+class Clock:
+    """Shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def impatient(way: Way, clock: Clock) -> Iterator[Turnstile[int, int]]:
+    turnstile = Turnstile(way, at_once=4, places=6, patience_seconds=1.0, now=clock)
+    yield turnstile
+    for _ in range(20):
+        way.go_on.release()
+    turnstile.close()
+
+
+def test_who_waited_for_too_long_is_told_so_and_never_passed_on(
+    impatient: Turnstile[int, int], way: Way, clock: Clock
+) -> None:
+    told = Told()
+    put(impatient, told, 1)
+    assert way.entered.acquire(timeout=PATIENCE_SECONDS)
+    put(impatient, told, 2, 3)
+    clock.seconds = 0.5
+    put(impatient, told, 4)
+    clock.seconds = 1.1
+    way.go_on.release()
+    way.go_on.release()
+    outcomes = told.wait_for(4)
+    assert (outcomes[1], outcomes[4]) == (10, 40)
+    assert isinstance(outcomes[2], GateUnavailable)
+    assert isinstance(outcomes[3], GateUnavailable)
+    assert way.calls == [[1], [4]]
+
+
+def test_who_comes_when_the_first_in_line_has_waited_for_too_long_is_sent_away_at_once(
+    impatient: Turnstile[int, int], way: Way, clock: Clock
+) -> None:
+    told = Told()
+    put(impatient, told, 1)
+    assert way.entered.acquire(timeout=PATIENCE_SECONDS)
+    put(impatient, told, 2)
+    clock.seconds = 1.1
+    with pytest.raises(GateUnavailable):
+        put(impatient, told, 3)
+    way.go_on.release()
+    assert isinstance(told.wait_for(2)[2], GateUnavailable)
+    way.go_on.release()
+    put(impatient, told, 4)
+    assert told.wait_for(3)[4] == 40
+    assert way.calls == [[1], [4]]
+
+
+def test_with_endless_patience_everybody_is_passed_on_however_late(way: Way, clock: Clock) -> None:
+    """The negative control of the two above."""
+    patient = Turnstile(way, at_once=4, places=6, patience_seconds=float("inf"), now=clock)
+    told = Told()
+    put(patient, told, 1)
+    assert way.entered.acquire(timeout=PATIENCE_SECONDS)
+    put(patient, told, 2)
+    clock.seconds = 1000.0
+    put(patient, told, 3)
+    for _ in range(2):
+        way.go_on.release()
+    assert told.wait_for(3) == {1: 10, 2: 20, 3: 30}
+    patient.close()
+
+
 def test_what_comes_afterwards_comes_after_everybody_was_told(way: Way) -> None:
     seen: list[object] = []
     turnstile = Turnstile(way, at_once=4, places=6, deliver=lambda pairs: seen.append([*way.afterwards, len(pairs)]))

@@ -88,13 +88,13 @@ def test_a_granted_coupon_is_answered_with_the_place_to_ask(client: FlaskClient,
     assert response.headers["Location"] == "/api/v1/requests/0.1.1.c0"
     assert response.headers["Retry-After"] == "1"
     assert "Preference-Applied" not in response.headers
-    assert issued == [{"coupon_id": 7, "user_id": 5, "idempotency_key": None}]
+    assert issued == [{"coupon_id": 7, "user_id": 5, "idempotency_key": None, "limits": ()}]
 
 
 def test_the_largest_ids_come_through_exactly(client: FlaskClient, issued: list[dict[str, Any]]) -> None:
     response = client.post(f"/api/v1/coupons/{LARGEST}/issue", json={"userId": LARGEST})
     assert response.status_code == 202
-    assert issued == [{"coupon_id": LARGEST, "user_id": LARGEST, "idempotency_key": None}]
+    assert issued == [{"coupon_id": LARGEST, "user_id": LARGEST, "idempotency_key": None, "limits": ()}]
     assert f'"couponId":{LARGEST},"userId":{LARGEST}' in response.text
 
 

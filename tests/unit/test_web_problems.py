@@ -124,6 +124,8 @@ def test_what_is_missing_is_named_to_the_client_and_explained_to_the_log(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     missing = {"ledger": "no password for postgres@10.0.0.1", "gate": "sc:{0}:lane"}
+    monkeypatch.setattr(readiness, "missing_parts", lambda _engine: {})
+    assert client.get("/readyz").status_code == 200
     monkeypatch.setattr(readiness, "missing_parts", lambda _engine: missing)
     with caplog.at_level(logging.WARNING):
         responses = [client.get("/readyz"), client.get("/readyz")]
@@ -132,6 +134,16 @@ def test_what_is_missing_is_named_to_the_client_and_explained_to_the_log(
     assert responses[1].headers["Retry-After"] == "1"
     assert "10.0.0.1" not in responses[0].text
     assert caplog.text.count("10.0.0.1") == 1
+
+
+def test_what_is_missing_before_all_was_there_for_the_first_time_is_no_warning(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(readiness, "missing_parts", lambda _engine: {"gate": "lane 0 is not open"})
+    with caplog.at_level(logging.INFO):
+        assert client.get("/readyz").status_code == 503
+    (record,) = [record for record in caplog.records if "lane 0" in record.message]
+    assert record.levelno == logging.INFO
 
 
 def test_an_outage_is_written_down_once_per_part_and_pause(caplog: pytest.LogCaptureFixture) -> None:

@@ -141,7 +141,7 @@ def _network(mode: Mode, routes: Sequence[str], machine: Machine) -> None:
     machine.stack.proxy.put(routes, mode)
 
 
-def _signal_process(number: int, name: str, machine: Machine) -> None:
+def signal_process(number: int, name: str, machine: Machine) -> None:
     """To the process and what it started; granian's children die of their parent's death by the supervisor's hand."""
     pid = machine.stack.pids().get(name)
     if pid is not None:
@@ -191,11 +191,11 @@ PROCESS_DISTURBANCES = tuple(
     disturbance
     for name in ("web", "worker.1", "followups", "scheduler")
     for disturbance in (
-        Disturbance(f"{name.partition('.')[0]} killed", partial(_signal_process, signal.SIGKILL, name), _nothing, 0.0),
+        Disturbance(f"{name.partition('.')[0]} killed", partial(signal_process, signal.SIGKILL, name), _nothing, 0.0),
         Disturbance(
             f"{name.partition('.')[0]} stopped",
-            partial(_signal_process, signal.SIGSTOP, name),
-            partial(_signal_process, signal.SIGCONT, name),
+            partial(signal_process, signal.SIGSTOP, name),
+            partial(signal_process, signal.SIGCONT, name),
             SLEEP_SECONDS,
         ),
     )

@@ -91,7 +91,7 @@ class MachineStack:
         environ |= zip(("PORT", "PORT2", "PORT3"), map(str, self.web_ports), strict=True)
         # A death is forgiven after a second: here processes are killed far more often than a broken one would die.
         options = ["--restarts", "1000", "--restart-window", "1"]
-        command = [sys.executable, "-m", "ops.run", "--procfile", str(self._procfile()), *options]
+        command = [sys.executable, "-m", "ops", "up", "--procfile", str(self._procfile()), *options]
         with open(self.folder / "output", "wb") as output:
             return spawn(command, environ=environ, output=output, death_signal=signal.SIGTERM)
 

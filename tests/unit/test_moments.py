@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from web.moments import parse_moment, render_moment
+from engine.moments import parse_moment, render_moment
 
 
 @pytest.mark.parametrize(
