@@ -17,7 +17,7 @@ PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-p
 packages_in = $$(grep -c '^[a-z].*==' $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults soak lock clean
+.PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults simulate soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ benchmark: $(VENV)/development ## measure, as ratios in one run (ARGS="--only is
 
 faults: $(VENV)/development ## kill and stop every process at every point, under load, and prove every answer (KILLS= SLEEPS=)
 	@exec $(PYTHON) -m tests.faults.machine faults
+
+simulate: $(VENV)/development ## play seeded histories of the hand-over and judge each (HISTORIES=10000 SEED=1)
+	@exec $(PYTHON) -m tests.simulation --histories $(or $(HISTORIES),10000) --seed $(or $(SEED),1)
 
 soak: $(VENV)/development ## whatever faults chance brings (MINUTES=30 SEED=), with the same proof
 	@exec $(PYTHON) -m tests.faults.machine soak

@@ -3,7 +3,9 @@ was answered before."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,10 @@ from engine.shop import issuance
 from engine.shop.issuance import issue_coupons
 from engine.shop.orders import OrderAsk, place_order
 from engine.shop.product_offers import NewProduct, ProductView, create_product
+from engine.upkeep.guard import watch_lanes
+from ops.processes import free_port
+from ops.valkey import start_valkey
+from tests.conftest import EngineMaker
 from tests.integration.lane_driver import keyspace
 from tests.integration.offers import lane_of, offer
 from tests.integration.shop import add_product
@@ -270,7 +276,18 @@ def commands(engine: Engine) -> dict[str, int]:
     return {name: int(statistics.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in names}
 
 
-def test_what_has_no_limit_costs_no_command_more(engine: Engine) -> None:
+@pytest.fixture
+def counting_engine(tmp_path: Path, make_engine: EngineMaker, lanes: int) -> Iterator[Engine]:
+    """On a server of its own: commands are counted for all its databases, other tests' too."""
+    store = start_valkey(tmp_path / "valkey", free_port())
+    engine = make_engine(redis_url=store.url, queue_redis_url=store.url, lanes=lanes)
+    watch_lanes(engine)
+    yield engine
+    store.stop()
+
+
+def test_what_has_no_limit_costs_no_command_more(counting_engine: Engine) -> None:
+    engine = counting_engine
     coupon, product = offer(engine), add_product(engine, 100, 50)
     issue(engine, coupon, 1, ())
     order(engine, {product: 1}, ())  # by now the scripts are loaded and the bells armed

@@ -99,7 +99,7 @@ def _without_build_tokens(_: Stores) -> Iterator[None]:
 def _issuing_in_two_steps(_: Stores) -> Iterator[None]:
     """Look first, take afterwards, in two round trips."""
     source = scripts.script("issue_coupon").source
-    for check in ("if won then", "if coupon.issued >= coupon.total then"):
+    for check in ("if sequence then", "if coupon.issued >= coupon.total then"):
         assert check in source
         source = source.replace(check, "if false then")
     take = scripts.script_from(source, "take_coupon_unchecked")
@@ -110,7 +110,7 @@ def _issuing_in_two_steps(_: Stores) -> Iterator[None]:
             return run(gate, name, script_keys, arguments)
         with unavailability_translated(), gate.client.pipeline(transaction=False) as look:
             look.hmget(script_keys[3], "total", "issued")
-            look.hexists(script_keys[4], str(arguments[-1]))
+            look.hexists(script_keys[4], str(arguments[6]))
             (total, issued), has_it = look.execute()
         if total is None or has_it or int(issued) >= int(total):
             return run(gate, name, script_keys, arguments)
