@@ -10,9 +10,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from engine.ids import MAX_SAFE_INTEGER
 from engine.moments import Moment
@@ -25,7 +34,17 @@ MOST_STOCK = 100_000_000
 MOST_CHARGED = 100_000_000
 
 Id = Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class _Legible:
+    """Tells those who read only the document what the reader of JSON and the stripping refuse."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), _Legible()]
+"""What something is called; spaces around it do not count."""
 Status = Literal["ACTIVE", "INACTIVE"]
 Discount = Annotated[int, Field(ge=1, le=MOST_DISCOUNT)]
 Quantity = Annotated[int, Field(ge=1, le=MOST_QUANTITY)]
@@ -49,10 +68,11 @@ def not_sent(schema: dict[str, Any]) -> None:
 class Window(Form):
     """When a coupon can be had; null means "no limit"."""
 
-    starts_at: Moment | None = Field(default=None, json_schema_extra=not_sent)
+    starts_at: Moment | None = Field(default=None, examples=["2030-05-01T10:00:00Z"], json_schema_extra=not_sent)
     ends_at: Moment | None = Field(
         default=None,
         description="Must be after `startsAt`: the one sent, or else the one it has.",
+        examples=["2030-05-01T22:00:00Z"],
         json_schema_extra=not_sent,
     )
 

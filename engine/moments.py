@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 _FORM = re.compile(
@@ -61,5 +61,6 @@ def _moment_from_json(value: Any) -> Any:
         raise PydanticCustomError("moment", "{reason}", {"reason": str(error)}) from error
 
 
-Moment = Annotated[datetime, BeforeValidator(_moment_from_json)]
+_DOCUMENTED = {"type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-"}
+Moment = Annotated[datetime, BeforeValidator(_moment_from_json), WithJsonSchema(_DOCUMENTED)]
 """A member of a request body that is a point in time."""

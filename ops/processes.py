@@ -42,11 +42,13 @@ class User:
     gid: int
 
 
-def dying_with_us(command: Sequence[str], death_signal: int = signal.SIGKILL, user: User | None = None) -> list[str]:
+def dying_with_us(
+    command: Sequence[str], death_signal: int = signal.SIGKILL, user: User | None = None, listener: int = -1
+) -> list[str]:
     """``command``, wrapped so that the kernel sends it ``death_signal`` when the thread that starts it ends."""
     drop = user or User(-1, -1)
     wrapped = [sys.executable, "-I", "-S", str(_WRAPPER), str(int(death_signal)), str(os.getpid())]
-    return [*wrapped, str(drop.uid), str(drop.gid), "--", *command]
+    return [*wrapped, str(drop.uid), str(drop.gid), str(listener), "--", *command]
 
 
 def spawn(
@@ -57,21 +59,24 @@ def spawn(
     cwd: Path = PROJECT_ROOT,
     death_signal: int = signal.SIGKILL,
     user: User | None = None,
+    listener: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` in a session of its own; the kernel sends it ``death_signal`` when the calling *thread* ends.
 
     Call it from the main thread: the signal is bound to the thread that forked, not to the process. The session keeps
     a Ctrl-C in the terminal away from the child, so that the supervisor can choose the order of the stop.
-    The pid stays the same through the exec: it is the pid of the command itself.
+    The pid stays the same through the exec: it is the pid of the command itself. ``listener`` is the descriptor of a
+    listening socket that the command takes over as systemd's services do.
     """
     return subprocess.Popen(
-        dying_with_us(command, death_signal, user),
+        dying_with_us(command, death_signal, user, listener),
         env=dict(environ),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=(listener,) if listener >= 0 else (),
     )
 
 

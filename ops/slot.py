@@ -11,7 +11,7 @@ from ops.processes import children_of, kill_marked, signal_group_quietly, signal
 from ops.restarts import Restarts
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """``launch`` starts the process in a session of its own; ``mark`` finds what it started and left behind."""
 
@@ -23,6 +23,8 @@ class Slot:
     process: subprocess.Popen[bytes] | None = None
     due_at: float | None = None
     """When to start again (monotonic seconds); None while it runs or is not wanted."""
+    kept_up: bool = True
+    """Whether it is started again when it ends; not while it is being replaced, or has yet to replace another."""
 
     @property
     def running(self) -> bool:

@@ -38,6 +38,10 @@ class Stack:
     data_dir: str
     ready: bool = False
     pids: dict[str, int] = field(default_factory=dict)
+    rolling_restarts: int = 0
+    """How many have ended, well or not."""
+    rolling_problem: str = ""
+    """Why the last one stopped in the middle; empty when it did not."""
 
     def write(self) -> None:
         """Write the file for others to read; readers see the old state or the new one, never half."""

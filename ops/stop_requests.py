@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, and the pause between two looks at the world that they cut short."""
+"""Ctrl-C, SIGTERM and SIGHUP, SIGUSR2, and the pause between two looks at the world that they cut short."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import time
 from types import FrameType
 
+ROLLING_RESTART = signal.SIGUSR2
+"""Not SIGHUP, as with other servers: that is also what comes when the terminal is closed, and then it has to stop."""
 SAME_REQUEST_SECONDS = 0.5
 """A signal to the whole process group reaches us twice when `make` passes it on: that is one request, not two."""
 
@@ -17,6 +19,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._requests: list[float] = []
+        self._rolling = False
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # only to wake us when a child ends
@@ -24,6 +27,7 @@ class StopRequests:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # started with nohup: the terminal may close
             signal.signal(number, self._request)
+        signal.signal(ROLLING_RESTART, self._request_rolling)
 
     @property
     def stop(self) -> bool:
@@ -34,6 +38,11 @@ class StopRequests:
     def hurry(self) -> bool:
         """Somebody asked again."""
         return bool(self._requests) and self._requests[-1] - self._requests[0] > SAME_REQUEST_SECONDS
+
+    def take_rolling(self) -> bool:
+        """Whether somebody has asked for a rolling restart since this was asked before."""
+        asked, self._rolling = self._rolling, False
+        return asked
 
     def wake(self) -> None:
         """Cut the present pause short; for other threads."""
@@ -52,3 +61,6 @@ class StopRequests:
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
         self._requests.append(time.monotonic())
+
+    def _request_rolling(self, _number: int, _frame: FrameType | None) -> None:
+        self._rolling = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from engine.service_manager import LISTEN_VARIABLES, NOTIFY_VARIABLE, open_listener
 from engine.telemetry.logs import COLOUR_VARIABLE, HUMAN, JSON
 from ops.console import Console, complain, wants_colours
 from ops.metrics_folder import METRICS_VARIABLE, empty_metrics_folder, metrics_folder
@@ -27,12 +29,15 @@ from ops.processes import BARE_ENVIRONMENT, MARK_VARIABLE, PROJECT_ROOT, kill_ma
 from ops.procfile import RELEASE, Instance, instances, shell_command
 from ops.readiness import ReadinessWatch
 from ops.restarts import RestartPolicy, Restarts
+from ops.rolling import RollingRestart
 from ops.slot import Slot
 from ops.stack import STACK_FILE, Stack
 from ops.stop_requests import StopRequests
 from ops.stores import RunningStore
 from ops.valkey import launch_valkey, start_valkey
 
+TAKES_OUR_LISTENER = "-m web.serve"
+"""A web command with this in it gets its listening socket from us; any other opens the port itself."""
 DEFAULT_RELEASE = "python -m ops migrate"
 PROCESSES_STOP_SECONDS = 6.0
 STORES_STOP_SECONDS = 2.5
@@ -80,6 +85,9 @@ class Supervisor:
         self._stores: list[Slot] = []
         self._processes: list[Slot] = []
         self._relays: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
+        self._rolling: RollingRestart | None = None
+        self._replacements = 0
         self._ready = False
         self._stack = Stack(plan.address, plan.host, plan.port, "", "", "", str(plan.data_dir))
         self._reaper: subprocess.Popen[bytes]
@@ -158,7 +166,7 @@ class Supervisor:
     def _release(self) -> int:
         """Run the one-shot step; its exit code 2 (a clear message) is ours, any other failure is 1."""
         command = self._plan.commands.get(RELEASE, DEFAULT_RELEASE)
-        process = self._spawn(Instance(RELEASE, RELEASE, command))
+        process = self._spawn(Instance(RELEASE, RELEASE, command), {})
         while process.poll() is None and not self._requests.stop:
             self._requests.pause(0.2)
         slot = Slot(RELEASE, lambda: process, self._mark(RELEASE), Restarts(self._plan.policy), process=process)
@@ -174,11 +182,13 @@ class Supervisor:
         complain(f"the release step failed with exit code {code}: {command}")
         return 2 if code == 2 else 1
 
-    def _spawn(self, instance: Instance) -> subprocess.Popen[bytes]:
+    def _spawn(self, instance: Instance, more_environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        takes_listener = self._listener is not None and TAKES_OUR_LISTENER in instance.command
         process = spawn(
             shell_command(instance.command),
-            environ=self._environment(instance),
+            environ={**self._environment(instance), **more_environ},
             output=subprocess.PIPE,
+            listener=self._listener.fileno() if takes_listener and self._listener is not None else -1,
         )
         assert process.stdout is not None  # noqa: S101 - asked for above
         relay = threading.Thread(target=self._relay, args=(instance.name, process.stdout), daemon=True)
@@ -188,8 +198,10 @@ class Supervisor:
 
     def _environment(self, instance: Instance) -> dict[str, str]:
         stack = self._stack
+        # What our own service manager said to us is not meant for them.
+        meant_for_us = (NOTIFY_VARIABLE, *LISTEN_VARIABLES)
         return {
-            **self._plan.environ,
+            **{name: value for name, value in self._plan.environ.items() if name not in meant_for_us},
             "REDIS_URL": stack.redis_url,
             "QUEUE_REDIS_URL": stack.queue_redis_url,
             "DATABASE_URL": stack.database_url,
@@ -200,7 +212,7 @@ class Supervisor:
             "LOG_FORMAT": self._plan.log_format,
             **({COLOUR_VARIABLE: "1"} if self._colours else {}),
             METRICS_VARIABLE: str(metrics_folder(self._plan.data_dir)),
-            MARK_VARIABLE: self._mark(instance.name),
+            MARK_VARIABLE: self._mark(instance.name),  # unless its slot has another one
         }
 
     def _relay(self, name: str, output: IO[bytes]) -> None:
@@ -214,13 +226,9 @@ class Supervisor:
     # -- running
 
     def _serve(self) -> int:
+        self._open_listener()
         for instance in self._instances:
-            slot = Slot(
-                instance.name,
-                lambda instance=instance: self._spawn(instance),  # type: ignore[misc]
-                self._mark(instance.name),
-                Restarts(self._plan.policy),
-            )
+            slot = self._slot_for(instance, self._mark(instance.name))
             self._processes.append(slot)
             slot.start()
         self._publish()
@@ -236,6 +244,19 @@ class Supervisor:
             if watch is not None:
                 watch.stop()
 
+    def _open_listener(self) -> None:
+        """The web's socket is ours, so that it outlives every web process: who connects while one is replaced waits."""
+        if any(TAKES_OUR_LISTENER in instance.command for instance in self._instances):
+            try:
+                self._listener = open_listener(self._plan.host, self._plan.port)
+            except OSError as error:
+                place = f"port {self._plan.port} on {self._plan.host}"
+                raise StackProblem(f"{place} cannot be listened on: {os.strerror(error.errno or 0)}") from error
+
+    def _slot_for(self, instance: Instance, mark: str, more_environ: Mapping[str, str] | None = None) -> Slot:
+        environ = {**(more_environ or {}), MARK_VARIABLE: mark}
+        return Slot(instance.name, lambda: self._spawn(instance, environ), mark, Restarts(self._plan.policy))
+
     def _watch_over(self) -> int:
         while not self._requests.stop:
             if self._ready and not self._stack.ready:
@@ -248,13 +269,38 @@ class Supervisor:
                 self._start_reaper()
                 self._publish()
             for slot in [*self._stores, *self._processes]:
-                if slot.due_at is None and not slot.running and not self._plan_restart(slot):
+                if slot.due_at is None and slot.kept_up and not slot.running and not self._plan_restart(slot):
                     return 1
                 if slot.due_at is not None and slot.due_at <= time.monotonic():
                     self._restart(slot)
             due = [slot.due_at - time.monotonic() for slot in [*self._stores, *self._processes] if slot.due_at]
-            self._requests.pause(min([0.5, *due]))
+            self._go_on_rolling()
+            self._requests.pause(min([0.5 if self._rolling is None else 0.05, *due]))
         return 0
+
+    def _go_on_rolling(self) -> None:
+        if self._requests.take_rolling() and self._rolling is None:
+            kinds = {instance.name: instance.kind for instance in self._instances}
+            self._rolling = RollingRestart(self._processes, lambda slot: kinds[slot.name], self._replacement)
+        if self._rolling is None:
+            return
+        problem = ""
+        try:
+            said = self._rolling.step(time.monotonic())
+        except StackProblem as error:
+            said = problem = str(error)
+        if problem or self._rolling.done:
+            self._rolling = None
+            self._stack.rolling_restarts += 1
+            self._stack.rolling_problem = problem
+        if said:
+            self._console.say("stack", said)
+            self._publish()
+
+    def _replacement(self, old: Slot, more_environ: Mapping[str, str]) -> Slot:
+        instance = next(instance for instance in self._instances if instance.name == old.name)
+        self._replacements += 1  # a mark of its own, because clearing up kills whatever carries the old one
+        return self._slot_for(instance, f"{self._mark(old.name)}~{self._replacements}", more_environ)
 
     def _plan_restart(self, slot: Slot) -> bool:
         """Clear up after a death; False when it has died too often."""
@@ -305,6 +351,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Web, workers, scheduler (the Procfile's order), then the stores; nothing is left afterwards."""
+        if self._listener is not None:
+            self._listener.close()  # the web's own copy goes with the web
         deadline = time.monotonic() + PROCESSES_STOP_SECONDS
         kinds = list(dict.fromkeys(instance.kind for instance in self._instances)) if self._processes else []
         for number, kind in enumerate(kinds):

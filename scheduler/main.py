@@ -22,6 +22,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.errors import EngineError, InvalidSettings, LaneCountMismatch
 from engine.gate import heartbeat
+from engine.service_manager import tell_ready
 from engine.telemetry import metrics
 from engine.telemetry.logs import configure_logs
 from scheduler import jobs
@@ -69,7 +70,9 @@ def _stand_by_and_run(engine: Engine, stopped: threading.Event) -> None:
     try:
         with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"SET idle_session_timeout = '{SILENCE_SECONDS}s'"))
-            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one():
+            ours = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SCHEDULER_LOCK}).scalar_one()
+            tell_ready()  # standing by is its work, too
+            if ours:
                 _be_active(engine, connection, stopped)
                 connection.invalidate()
     except SQLAlchemyError as error:

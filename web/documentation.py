@@ -20,7 +20,7 @@ from web.access import Access, access_to
 from web.fields import IDEMPOTENCY_KEY_CHARACTERS, is_path_id
 from web.languages import LANGUAGES
 from web.limits import is_limited
-from web.pages import DEFAULT_LIMIT, MOST_PER_PAGE
+from web.pages import CURSOR_PATTERN, DEFAULT_LIMIT, MOST_PER_PAGE
 from web.preferences import LONGEST_WAIT_SECONDS
 from web.problems import (
     FORBIDDEN,
@@ -76,7 +76,7 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "name": "cursor",
         "in": "query",
         "description": "The `nextCursor` of the page before; without it the first page.",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "pattern": f"^{CURSOR_PATTERN}$"},
     },
     "limit": {
         "name": "limit",

@@ -7,22 +7,26 @@ over, and no thread.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from engine.service_manager import tell_ready
 from engine.telemetry import metrics
 from web.admission import Admission, Share, busy_answer
 from web.bodies import BODY_SECONDS, Bodies, BodyTooSlow, ClientGone, Receive
 from web.current import EXTENSION
 from web.exchange import Answered, Asked, problem_answer
 from web.languages import Language, language_for
+from web.listening import GOODBYE, take_nobody_new
 from web.problems import BUSY, INVALID_REQUEST, TEMPORARY_ERROR
 from web.request_times import FAULT, SHORT, VIEWS, LoopPulse, RequestTimes
 from web.short_way import ShortWay
 from web.strict_json import MAX_BODY_BYTES
 from web.wsgi_bridge import TooManyWaiting, WsgiBridge
 
+_LAST_ANSWER = (b"connection", b"close")
 BUSY_STATUS = 503
 _TOO_SLOW = [{"field": "body", "reason": "did not arrive in time"}]
 
@@ -41,6 +45,7 @@ class Door:
         self._bodies = Bodies(body_seconds)
         self._short_way: ShortWay | None = None
         self._bridge = WsgiBridge(flask.wsgi_app)
+        self._leaving = False
         self._times = RequestTimes()
         self._pulse = LoopPulse()
 
@@ -61,8 +66,20 @@ class Door:
             except Exception:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
                 answered = problem_answer(TEMPORARY_ERROR, _language(scope), status=500)
-            await send({"type": "http.response.start", "status": answered.status, "headers": answered.headers})
+            headers = answered.headers
+            if self._leaving and scope["http_version"].startswith("1"):  # HTTP/2 has a farewell of its own
+                headers = [*headers, _LAST_ANSWER]
+            await send({"type": "http.response.start", "status": answered.status, "headers": headers})
             await send({"type": "http.response.body", "body": answered.body})
+
+    def say_goodbye(self) -> None:
+        """This process is about to leave: nobody new is taken, and every answer is the last one on its connection.
+
+        A client that gets such an answer opens a new connection, which another process takes. Were the connection just
+        closed some time later, its next request might be on its way.
+        """
+        self._leaving = True
+        take_nobody_new()
 
     def close(self) -> None:
         """Take nobody more; what is at work is finished."""
@@ -119,11 +136,16 @@ class Door:
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
+            if message["type"] == "lifespan.startup":
+                asyncio.get_running_loop().add_signal_handler(GOODBYE, self.say_goodbye)
+            else:
+                self.close()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 self._pulse.stop()
                 self._times.hand_over()
                 return
+            tell_ready()
             self._pulse.start()
 
 

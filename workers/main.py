@@ -22,6 +22,7 @@ from engine.errors import InvalidSettings
 from engine.flow.bell import DRAIN_QUEUE, FOLLOWUPS_QUEUE
 from engine.gate.clients import connect_queue
 from engine.gate.heartbeat import Pulse
+from engine.service_manager import tell_ready
 from engine.telemetry import metrics
 from engine.telemetry.logs import configure_logs
 from workers import process
@@ -41,6 +42,11 @@ class Worker(SimpleWorker):
     """An RQ worker that tells the job at work when it is asked to stop, and counts jobs that fail."""
 
     max_connection_wait_time = 2.0  # RQ's own is a minute: so long it would sleep on when the queue is back
+
+    def register_birth(self) -> None:
+        """RQ does this when it begins to work, and again when the queue has been away."""
+        super().register_birth()  # type: ignore[no-untyped-call]
+        tell_ready()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         process.stop()

@@ -52,6 +52,7 @@ class Program(LazyGroup):
     cls=Program,
     commands_in={
         "up": "ops.commands.stack:up",
+        "restart": "ops.commands.restarting:restart",
         "migrate": "ops.commands.stack:migrate",
         "audit": "ops.commands.audit:audit",
         "coupon": "ops.commands.coupon:coupon",

@@ -146,3 +146,16 @@ def test_two_processes_that_migrate_at_once_do_it_one_after_the_other(empty_ledg
         for migration in [pool.submit(migrate, empty_ledger) for _ in range(4)]:
             migration.result()
     assert missing_migrations(empty_ledger) == ""
+
+
+def test_a_newer_schema_is_enough_and_is_left_alone(empty_ledger: Ledger) -> None:
+    """So that the processes of the version before go on while the new ones come, and come back when those are bad."""
+    migrate(empty_ledger)
+    with empty_ledger.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("ALTER TABLE orders ADD COLUMN from_the_future text"))
+    assert missing_migrations(empty_ledger) == ""
+    migrate(empty_ledger)
+    with empty_ledger.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+        assert connection.execute(text("SELECT from_the_future FROM orders")).all() == []

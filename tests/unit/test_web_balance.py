@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -218,10 +217,6 @@ def test_a_limit_outside_its_range_is_refused(client: FlaskClient, limit: str) -
     assert_invalid(client.get(TRANSACTIONS, query_string={"limit": limit}), "limit")
 
 
-def cursor_of(text: str) -> str:
-    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -230,19 +225,17 @@ def cursor_of(text: str) -> str:
         "A",
         "é",
         "=",
-        "....",
-        cursor_of("8"),
-        cursor_of("before:"),
-        cursor_of("before:0"),
-        cursor_of("before:-8"),
-        cursor_of("before:08"),
-        cursor_of("before:8 "),
-        cursor_of("before:８"),
-        cursor_of(f"before:{LARGEST + 1}"),
-        cursor_of("after:8"),
-        cursor_of("before:8") + "=",
-        cursor_of("before:8") + "!",
-        "!" + cursor_of("before:8"),
+        "before-",
+        "before-0",
+        "before--8",
+        "before-08",
+        "before-8 ",
+        "before-8\n",
+        "before-８",
+        "before-" + "9" * 17,
+        "after-8",
+        "Before-8",
+        "!before-8",
     ],
 )
 def test_a_cursor_that_was_not_given_out_is_refused(

@@ -217,7 +217,18 @@ def test_the_document_says_what_a_schema_alone_would_let_pass(spec: dict[str, An
         assert "minProperties" not in schemas[name]
     for name in ("CouponChangeBody", "NewCouponBody"):
         assert "after `startsAt`" in schemas[name]["properties"]["endsAt"]["description"]
-    assert spec["components"]["parameters"]["cursor"]["schema"]["minLength"] == 1
+    cursor, name = (
+        re.compile(schema["pattern"])
+        for schema in (
+            spec["components"]["parameters"]["cursor"]["schema"],
+            schemas["NewProductBody"]["properties"]["name"],
+        )
+    )
+    assert cursor.search("before-8")
+    assert not any(cursor.search(text) for text in ("", "8", "before-0", "before-8x"))
+    assert name.search(" 감귤 5kg")
+    assert not any(name.search(text) for text in ("", "  ", "a\0b"))
+    assert not re.search(schemas["NewCouponBody"]["properties"]["startsAt"]["anyOf"][0]["pattern"], "1969-12-31T")
     assert "USER_EXISTS" in spec["paths"]["/api/v1/admin/users"]["post"]["responses"]["409"]["description"]
 
 
