@@ -26,7 +26,7 @@ run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
 	@exec $(PYTHON) -m ops up
 
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
-	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/development ## check the code's form and types
 	$(VENV)/bin/ruff check .

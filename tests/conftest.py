@@ -26,6 +26,8 @@ from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey
 
+TESTS = Path(__file__).parent
+
 EngineMaker = Callable[..., Engine]
 
 OTHERS_OUT = text("""
@@ -161,3 +163,17 @@ def engine(make_engine: EngineMaker, lanes: int) -> Engine:
     engine = make_engine(lanes=lanes)
     watch_lanes(engine)
     return engine
+
+
+LONGEST_FIRST = ("e2e", "cluster", "browser", "simulation", "faults", "integration")
+"""Files that wait for whole stacks, before those that are done in seconds: what is left for the end is short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the folders; within a folder everything stays as it is."""
+
+    def place_in_line(item: pytest.Item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0]
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place_in_line)
