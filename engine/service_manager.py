@@ -1,9 +1,9 @@
 """What a process and whoever started it tell each other, in systemd's words (sd_listen_fds(3), sd_notify(3)).
 
-The listening socket comes from outside, so that it outlives the web process: while one is replaced by the next, those
-who connect wait in its queue, and nobody finds the door shut. And a process says when it is at work, so that its
+The listening sockets come from outside, so that they outlive the web process: while one is replaced by the next, those
+who connect wait in their queues, and nobody finds the door shut. And a process says when it is at work, so that its
 predecessor is stopped no sooner. The local supervisor speaks this as systemd does; started without either, a process
-opens its socket itself and tells nobody.
+opens its sockets itself and tells nobody.
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 READY = b"READY=1"
 
 
-def given_listener(environ: Mapping[str, str]) -> socket.socket | None:
-    """The listening socket that we were started with; None when there is none that is meant for this process."""
-    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS") != "1":
-        return None
-    return socket.socket(fileno=FIRST_DESCRIPTOR)
+def given_listeners(environ: Mapping[str, str]) -> list[socket.socket]:
+    """The listening sockets that we were started with; none when there are none that are meant for this process."""
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    return [socket.socket(fileno=FIRST_DESCRIPTOR + place) for place in range(int(count))]
 
 
-def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket of our own, at the first address of that name. Raises OSError."""
+def open_listeners(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets of our own, all at the first address of that name. Raises OSError.
+
+    Each has a queue, and the kernel gives every new connection to one of them: from a single queue, the process that
+    happens to look takes nearly all of those who come at once.
+    """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    with socket.create_server(address[:2], family=family):  # alone, so that nobody else's port is shared unnoticed
+        pass
+    return [socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=True) for _ in range(count)]
 
 
 def tell_ready() -> None:

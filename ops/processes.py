@@ -43,12 +43,12 @@ class User:
 
 
 def dying_with_us(
-    command: Sequence[str], death_signal: int = signal.SIGKILL, user: User | None = None, listener: int = -1
+    command: Sequence[str], death_signal: int = signal.SIGKILL, user: User | None = None, listeners: Sequence[int] = ()
 ) -> list[str]:
     """``command``, wrapped so that the kernel sends it ``death_signal`` when the thread that starts it ends."""
     drop = user or User(-1, -1)
     wrapped = [sys.executable, "-I", "-S", str(_WRAPPER), str(int(death_signal)), str(os.getpid())]
-    return [*wrapped, str(drop.uid), str(drop.gid), str(listener), "--", *command]
+    return [*wrapped, str(drop.uid), str(drop.gid), ",".join(map(str, listeners)) or "-", "--", *command]
 
 
 def spawn(
@@ -59,24 +59,24 @@ def spawn(
     cwd: Path = PROJECT_ROOT,
     death_signal: int = signal.SIGKILL,
     user: User | None = None,
-    listener: int = -1,
+    listeners: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` in a session of its own; the kernel sends it ``death_signal`` when the calling *thread* ends.
 
     Call it from the main thread: the signal is bound to the thread that forked, not to the process. The session keeps
     a Ctrl-C in the terminal away from the child, so that the supervisor can choose the order of the stop.
-    The pid stays the same through the exec: it is the pid of the command itself. ``listener`` is the descriptor of a
-    listening socket that the command takes over as systemd's services do.
+    The pid stays the same through the exec: it is the pid of the command itself. ``listeners`` are the descriptors
+    of listening sockets that the command takes over as systemd's services do.
     """
     return subprocess.Popen(
-        dying_with_us(command, death_signal, user, listener),
+        dying_with_us(command, death_signal, user, listeners),
         env=dict(environ),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        pass_fds=(listener,) if listener >= 0 else (),
+        pass_fds=listeners,
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from engine.service_manager import LISTEN_VARIABLES, NOTIFY_VARIABLE, open_listener
+from engine.service_manager import LISTEN_VARIABLES, NOTIFY_VARIABLE, open_listeners
 from engine.telemetry.logs import COLOUR_VARIABLE, HUMAN, JSON
 from ops.console import Console, complain, wants_colours
 from ops.metrics_folder import METRICS_VARIABLE, empty_metrics_folder, metrics_folder
@@ -36,8 +36,10 @@ from ops.stop_requests import StopRequests
 from ops.stores import RunningStore
 from ops.valkey import launch_valkey, start_valkey
 
-TAKES_OUR_LISTENER = "-m web.serve"
-"""A web command with this in it gets its listening socket from us; any other opens the port itself."""
+TAKES_OUR_LISTENERS = "-m web.serve"
+"""A web command with this in it gets its listening sockets from us; any other opens the port itself."""
+LISTENERS = 2
+"""As many as the Procfile's web has processes."""
 DEFAULT_RELEASE = "python -m ops migrate"
 PROCESSES_STOP_SECONDS = 6.0
 STORES_STOP_SECONDS = 2.5
@@ -85,7 +87,7 @@ class Supervisor:
         self._stores: list[Slot] = []
         self._processes: list[Slot] = []
         self._relays: list[threading.Thread] = []
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._rolling: RollingRestart | None = None
         self._replacements = 0
         self._ready = False
@@ -183,12 +185,12 @@ class Supervisor:
         return 2 if code == 2 else 1
 
     def _spawn(self, instance: Instance, more_environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        takes_listener = self._listener is not None and TAKES_OUR_LISTENER in instance.command
+        takes_ours = TAKES_OUR_LISTENERS in instance.command
         process = spawn(
             shell_command(instance.command),
             environ={**self._environment(instance), **more_environ},
             output=subprocess.PIPE,
-            listener=self._listener.fileno() if takes_listener and self._listener is not None else -1,
+            listeners=[listener.fileno() for listener in self._listeners] if takes_ours else (),
         )
         assert process.stdout is not None  # noqa: S101 - asked for above
         relay = threading.Thread(target=self._relay, args=(instance.name, process.stdout), daemon=True)
@@ -226,7 +228,7 @@ class Supervisor:
     # -- running
 
     def _serve(self) -> int:
-        self._open_listener()
+        self._open_listeners()
         for instance in self._instances:
             slot = self._slot_for(instance, self._mark(instance.name))
             self._processes.append(slot)
@@ -244,11 +246,11 @@ class Supervisor:
             if watch is not None:
                 watch.stop()
 
-    def _open_listener(self) -> None:
-        """The web's socket is ours, so that it outlives every web process: who connects while one is replaced waits."""
-        if any(TAKES_OUR_LISTENER in instance.command for instance in self._instances):
+    def _open_listeners(self) -> None:
+        """The web's sockets are ours, so that they outlive it: who connects while a process is replaced waits."""
+        if any(TAKES_OUR_LISTENERS in instance.command for instance in self._instances):
             try:
-                self._listener = open_listener(self._plan.host, self._plan.port)
+                self._listeners = open_listeners(self._plan.host, self._plan.port, LISTENERS)
             except OSError as error:
                 place = f"port {self._plan.port} on {self._plan.host}"
                 raise StackProblem(f"{place} cannot be listened on: {os.strerror(error.errno or 0)}") from error
@@ -351,8 +353,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Web, workers, scheduler (the Procfile's order), then the stores; nothing is left afterwards."""
-        if self._listener is not None:
-            self._listener.close()  # the web's own copy goes with the web
+        for listener in self._listeners:
+            listener.close()  # the web's own copies go with the web
         deadline = time.monotonic() + PROCESSES_STOP_SECONDS
         kinds = list(dict.fromkeys(instance.kind for instance in self._instances)) if self._processes else []
         for number, kind in enumerate(kinds):

@@ -65,6 +65,8 @@ PartOf=seonchak.target
 
 [Socket]
 ListenStream=127.0.0.1:8000
+ListenStream=127.0.0.1:8000
+ReusePort=yes
 Backlog={backlog}
 Service=seonchak-web@1.service
 

@@ -1,11 +1,10 @@
-"""``python -m web.serve``: granian on one listening socket, shared by all web processes, that outlives each of them.
+"""``python -m web.serve``: granian on listening sockets that outlive every web process.
 
 What granian's own command line does, and two things more, without which a restart under load fails some requests
 (``docs/decisions/0017-leaving-without-a-failed-request.md``):
 
-- The socket comes from whoever started us, or is opened once, and every process takes from its one queue. Granian would
-  open one per process (SO_REUSEPORT), each with a queue of its own, and who waits in the queue of a process that leaves
-  is cut off.
+- The sockets come from whoever started us, or are opened once, here. Granian's processes would each open one of their
+  own, and whoever waits in the queue of a process that leaves would be cut off.
 - A process that is to leave says goodbye first (:meth:`web.door.Door.say_goodbye`): it takes nobody new, and whoever
   still sends on a connection is answered and told to open another one next time. Closed at once, a connection might
   just be carrying the next request.
@@ -20,17 +19,18 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from granian._granian import SocketHolder
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
 from engine.config import Settings
 from engine.errors import InvalidSettings
-from engine.service_manager import BACKLOG, given_listener, open_listener
-from web.listening import GOODBYE, share_listener
+from engine.service_manager import BACKLOG, given_listeners, open_listeners
+from web.listening import GOODBYE, share_listeners
 
 DEFAULT_TARGET = "web.main:app"
 CONNECTIONS = 8192
@@ -42,10 +42,10 @@ GOODBYE_SECONDS = 0.5
 
 
 class Server(MPServer):
-    """Granian's server of processes, on a socket that is there already."""
+    """Granian's server of processes, on sockets that are there already: each process takes from one of them."""
 
-    def __init__(self, target: str, listener: socket.socket, workers: int, goodbye_seconds: float) -> None:
-        host, port = listener.getsockname()[:2]
+    def __init__(self, target: str, listeners: Sequence[socket.socket], workers: int, goodbye_seconds: float) -> None:
+        host, port = listeners[0].getsockname()[:2]
         super().__init__(
             target,
             address=host,
@@ -59,15 +59,21 @@ class Server(MPServer):
             http1_settings=HTTP1Settings(max_buffer_size=MOST_BYTES_READ),
             log_level=LogLevels.error,
         )
-        self._listener = listener
+        self._listeners = listeners
         self._goodbye_seconds = goodbye_seconds
 
     def _init_shared_socket(self) -> None:
-        self._listener.setblocking(False)
-        self._listener.set_inheritable(True)
-        self._sso = self._listener
+        for listener in self._listeners:
+            listener.setblocking(False)
+            listener.set_inheritable(True)
+
+    def _spawn_worker(  # type: ignore[override] # as MPServer has it, and not its base
+        self, idx: int, target: Any, callback_loader: Any
+    ) -> WorkerProcess:
+        self._sso = self._listeners[idx % len(self._listeners)]
         # Granian's stub knows neither the arguments nor that there may be a holder.
-        self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment]
+        self._shd = SocketHolder(self._sso.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment]
+        return super()._spawn_worker(idx, target, callback_loader)
 
     def _stop_workers(self) -> None:
         for worker in self.wrks:
@@ -86,17 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     try:
-        listener = given_listener(os.environ) or open_listener(settings.host, settings.port)
+        listeners = given_listeners(os.environ) or open_listeners(settings.host, settings.port, options.workers)
     except OSError as error:
         print(
             f"port {settings.port} on {settings.host} cannot be listened on: {os.strerror(error.errno or 0)}",
             file=sys.stderr,
         )
         return 2
-    share_listener(listener)
+    if len(listeners) > options.workers:
+        print(f"{len(listeners)} sockets, and --workers {options.workers}: nobody would take from one", file=sys.stderr)
+        return 2
+    share_listeners(listeners)
     # Of a process that is just starting: what it has not learned to hear yet must not end it.
     signal.signal(GOODBYE, signal.SIG_IGN)
-    Server(options.target, listener, options.workers, options.goodbye_seconds).serve()
+    Server(options.target, listeners, options.workers, options.goodbye_seconds).serve()
     return 0
 
 

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from engine.service_manager import BACKLOG, given_listener, tell_ready
+from engine.service_manager import BACKLOG, given_listeners, open_listeners, tell_ready
 from ops.processes import PROJECT_ROOT, children_of, signal_quietly, spawn
 from ops.rolling import ReadySignal
+from ops.supervisor import LISTENERS
 from tests.integration.stack_driver import await_gone, family_of, wait_until
 
 NO_STORES = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/nobody"}
@@ -41,7 +43,7 @@ def start(listener: socket.socket) -> Iterator[Start]:
         ready = ReadySignal()
         command = [sys.executable, "-m", "web.serve", "--workers", "1", "--goodbye-seconds", str(goodbye_seconds)]
         environ = {**os.environ, **NO_STORES, "NOTIFY_SOCKET": ready.address}
-        started.append(spawn(command, environ=environ, output=subprocess.DEVNULL, listener=listener.fileno()))
+        started.append(spawn(command, environ=environ, output=subprocess.DEVNULL, listeners=[listener.fileno()]))
         wait_until(ready.has_come, "the web is at work")
         ready.close()
         return started[-1]
@@ -147,9 +149,50 @@ def test_two_processes_serve_one_socket(
 
 
 def test_a_socket_for_somebody_else_is_not_ours() -> None:
-    assert given_listener({}) is None
-    assert given_listener({"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}) is None
-    assert given_listener({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}) is None
+    assert given_listeners({}) == []
+    assert given_listeners({"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}) == []
+    assert given_listeners({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": ""}) == []
+
+
+def test_every_socket_on_a_port_has_a_queue_and_gets_its_share() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listeners, clients, taken = open_listeners("127.0.0.1", port, 2), [], []
+    try:
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        for listener in listeners:
+            listener.setblocking(False)
+            taken.append(0)
+            with suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+                    taken[-1] += 1
+        assert sum(taken) == 60
+        assert min(taken) > 5
+        with pytest.raises(OSError, match="in use"):  # another program's port is not shared unnoticed
+            open_listeners("127.0.0.1", port, 2)
+    finally:
+        for each in [*listeners, *clients]:
+            each.close()
+
+
+def test_a_socket_that_nobody_would_take_from_is_refused(listener: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as second, tempfile.TemporaryFile() as output:
+        process = spawn(
+            [sys.executable, "-m", "web.serve", "--workers", "1"],
+            environ={**os.environ, **NO_STORES},
+            output=output,
+            listeners=[listener.fileno(), second.fileno()],
+        )
+        assert process.wait(60) == 2
+        output.seek(0)
+        assert output.read() == b"2 sockets, and --workers 1: nobody would take from one\n"
+
+
+def test_the_supervisor_opens_as_many_sockets_as_the_web_has_processes() -> None:
+    assert f"web: python -m web.serve --workers {LISTENERS}\n" in (PROJECT_ROOT / "Procfile").read_text()
+    socket_unit = (PROJECT_ROOT / "docs" / "operations" / "systemd" / "seonchak-web.socket").read_text()
+    assert socket_unit.count("ListenStream=") == LISTENERS
 
 
 def test_readiness_is_told_to_whoever_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
