@@ -18,8 +18,9 @@ from tests.cluster.shards import SHARDS, ClusterTopology
 from tests.integration.stack_driver import wait_until
 
 BUSY_WITHIN_SECONDS = 1.5
-MENDED_WITHIN_SECONDS = 12.0
-"""A round of the guard waits five for a shard that hangs, a rebuild two for outboxes."""
+MENDED_WITHIN_SECONDS = 20.0
+"""A round of the guard waits five for a shard that hangs, and the one before may just have begun; a rebuild waits five
+for outboxes."""
 
 LOST, OTHER = 0, 1
 """The shard that is away, and one to which something happens meanwhile. The lost one has the scheduler's heartbeat."""
