@@ -14,15 +14,7 @@ from sqlalchemy import Connection, text
 from engine.context import Engine
 from engine.gate import keys, outbox
 from engine.gate.products import units_available
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that has to be so."""
-
-    name: str
-    ok: bool
-    detail: str
+from loadtests.verdict import Check
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ ROLES: Mapping[str, Role] = {
             *(*CONNECTION, *PRESENCE, *RING),
             # whoever rebuilds a lane drains what is left in it
             *("xrange", "xdel"),
-            *("set", "exists", "rename", "zrange", "hget", "hmget", "incrby"),
+            *("exists", "rename", "zrange", "hget", "hmget", "incrby"),
         ),
         scripts=(
             *("inspect_lane", "require_built", "approve_lane", "close_lane", "begin_build", "build_coupon"),

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from engine.context import Engine
 from engine.errors import LaneCountMismatch
 from engine.flow import followups, holds
-from engine.gate import heartbeat, outbox
+from engine.gate import outbox
 from engine.ledger.idempotency import FORGOTTEN_AT_ONCE, forget_old_keys
 from engine.shop import coupon_offers, popularity, product_offers
 from engine.telemetry import metrics
@@ -123,12 +123,6 @@ def publish_changes(engine: Engine) -> None:
     if coupons or products:
         # As usual as a process that dies between the ledger and the gate, or a shop that was filled before its start.
         logger.info("made %d coupons and %d products live that were only recorded", coupons, products)
-
-
-def tell_alive(engine: Engine) -> None:
-    """Leave a heartbeat at the gate. A job, because the server that holds it may hang: whoever keeps the scheduler's
-    lock must not wait for that."""
-    heartbeat.beat(engine.gate, "scheduler")
 
 
 def sweep_followups(engine: Engine) -> bool:

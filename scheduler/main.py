@@ -85,7 +85,6 @@ def _be_active(engine: Engine, connection: Connection, stopped: threading.Event)
     fatal: list[BaseException] = []
     for job, seconds in (
         (jobs.watch_lanes, 1.0),
-        (jobs.tell_alive, 1.0),
         (jobs.ring_old_bells, 0.5),
         (jobs.publish_changes, 1.0),
         (jobs.expire_holds, 1.0),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from typing_extensions import TypedDict
 
-from engine.forms import CouponForm, Name, Quantity, Status, Window, not_sent
+from engine.forms import Change, CouponForm, Name, Quantity, Status, Window, not_sent
 from engine.outcomes import Refusal, Refused
 from engine.shop import coupon_offers
 from engine.shop.coupon_offers import CouponChange, CouponOverview, NewCoupon
@@ -28,20 +27,12 @@ class NewCouponBody(CouponForm):
     """The coupon to offer."""
 
 
-class CouponChangeBody(Window):
+class CouponChangeBody(Change, Window):
     """What to change; at least one member. Quantity is only ever added."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     name: Name = Field(default="", json_schema_extra=not_sent)
     status: Status = Field(default="ACTIVE", json_schema_extra=not_sent)
     add_quantity: Quantity = Field(default=0, json_schema_extra=not_sent)
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.model_fields_set:
-            raise PydanticCustomError("empty", "must have at least one member")
-        return self
 
 
 class CouponShown(TypedDict):

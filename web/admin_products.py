@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from apiflask import APIBlueprint
 from flask import Response
-from pydantic import ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from engine.forms import AddedStock, Form, Name, Price, ProductForm, Status, not_sent
+from engine.forms import AddedStock, Change, Name, Price, ProductForm, Status, not_sent
 from engine.outcomes import Refusal, Refused
 from engine.shop import product_offers
 from engine.shop.product_offers import NewProduct, ProductChange
@@ -27,21 +24,13 @@ class NewProductBody(ProductForm):
     """The product to sell."""
 
 
-class ProductChangeBody(Form):
+class ProductChangeBody(Change):
     """What to change; at least one member. Stock is only ever added."""
-
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     name: Name = Field(default="", json_schema_extra=not_sent)
     price: Price = Field(default=1, json_schema_extra=not_sent)
     status: Status = Field(default="ACTIVE", json_schema_extra=not_sent)
     add_stock: AddedStock = Field(default=1, json_schema_extra=not_sent)
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if not self.model_fields_set:
-            raise PydanticCustomError("empty", "must have at least one member")
-        return self
 
 
 @admin_products.post("/products")

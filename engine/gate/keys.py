@@ -21,7 +21,6 @@ key                               type    written by                   expiry
 ``sc:{products}:list``            string  whoever missed it            ``LIST_SECONDS``
 ``sc:{products}:generation``      string  product offers               never; grows with every change
 ``sc:filling:<name>``             string  whoever missed a cache       ``FILLING_MS``
-``sc:heartbeat:<name>``           string  scheduler                    ``HEARTBEAT_SECONDS``
 ``sc:processes``                  zset    every process                an entry leaves after ``FORGOTTEN_SECONDS``
 ``sc:refusals``                   hash    web                          never; only people read it
 ``sc:popular``                    zset    scheduler, web               ``RANKING_SECONDS``, ``EMPTY_SECONDS``
@@ -119,11 +118,6 @@ def product_generation() -> str:
 def filling(name: str) -> str:
     """String: somebody asks the ledger in order to fill the cache of this name."""
     return f"{PREFIX}:filling:{name}"
-
-
-def heartbeat(name: str) -> str:
-    """String: exists while ``name`` was heard lately. No decision reads it, so it needs no lane."""
-    return f"{PREFIX}:heartbeat:{name}"
 
 
 def processes() -> str:

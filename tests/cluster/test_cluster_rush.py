@@ -23,7 +23,7 @@ MENDED_WITHIN_SECONDS = 20.0
 for outboxes."""
 
 LOST, OTHER = 0, 1
-"""The shard that is away, and one to which something happens meanwhile. The lost one has the scheduler's heartbeat."""
+"""The shard that is away, and one to which something happens meanwhile."""
 
 LOCK_SECONDS = 8.0
 """The scheduler loses its lock when it stands still for five."""

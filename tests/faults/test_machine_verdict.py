@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.order_verdict import Check
-from loadtests.verdict import Row
+from loadtests.verdict import Check, Row
 from tests.faults.machine.asking import Exchange
 from tests.faults.machine.facts import CouponCounts, Kept, KeptOrder
 from tests.faults.machine.history import Cancellation, Charge, Forgetting, History, Issue, Look, Purchase

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from engine.context import Engine
-from engine.errors import GateUnavailable, LedgerUnavailable
+from engine.errors import EngineError, GateUnavailable, LedgerUnavailable
 from engine.flow import followups
 from engine.flow.followups import work_off
 from engine.flow.requests import request_state
@@ -179,20 +179,26 @@ def spanning(engine: Engine) -> tuple[Submitted, int, int]:
     return placed, min(lanes), max(lanes)
 
 
+def fail_once(monkeypatch: pytest.MonkeyPatch, lane: int, error: EngineError) -> list[int]:
+    """Let the first attempt to empty the lane's outbox fail; the list has one member when it has."""
+    drain_outbox, failures = rebuild._drain_outbox, list[int]()
+
+    def drain(engine: Engine, at: int) -> int:
+        if at == lane and not failures:
+            failures.append(lane)
+            raise error
+        return drain_outbox(engine, at)
+
+    monkeypatch.setattr(rebuild, "_drain_outbox", drain)
+    return failures
+
+
 @pytest.mark.parametrize("lanes", [4])
 def test_a_rebuild_tries_again_to_empty_an_outbox_that_could_not_be_read(
     engine: Engine, spanning: tuple[Submitted, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed, first, last = spanning
-    drain_outbox, failures = rebuild._drain_outbox, []
-
-    def fail_once(engine: Engine, lane: int) -> int:
-        if lane == last and not failures:
-            failures.append(lane)
-            raise GateUnavailable("the connection was cut")
-        return drain_outbox(engine, lane)
-
-    monkeypatch.setattr(rebuild, "_drain_outbox", fail_once)
+    failures = fail_once(monkeypatch, last, GateUnavailable("the connection was cut"))
     engine.gate.client.hset(keys.lane(first), "open", "0")
     assert watch_lanes(engine)[first] is Verdict.REBUILD
     assert failures
@@ -205,18 +211,11 @@ def test_a_rebuild_that_cannot_record_what_waits_elsewhere_gives_up(
     engine: Engine, spanning: tuple[Submitted, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed, first, last = spanning
-    drain_outbox, failures = rebuild._drain_outbox, []
-
-    def fail_once(engine: Engine, lane: int) -> int:
-        if lane == last and not failures:
-            failures.append(lane)
-            raise LedgerUnavailable("the connection was cut")
-        return drain_outbox(engine, lane)
-
-    monkeypatch.setattr(rebuild, "_drain_outbox", fail_once)
+    failures = fail_once(monkeypatch, last, LedgerUnavailable("the connection was cut"))
     engine.gate.client.hset(keys.lane(first), "open", "0")
     with pytest.raises(LedgerUnavailable):
         watch_lanes(engine)
+    assert failures
     assert not engine.gate.inspect(first).open
     assert watch_lanes(engine)[first] is Verdict.REBUILD
     assert state_of(engine, placed).status is RequestStatus.COMPLETED

@@ -15,8 +15,7 @@ from engine.gate.stock import lane_of_product
 from engine.outcomes import Issued, Refusal, Refused, RequestState, RequestStatus, Submitted
 from engine.upkeep.audit import audit
 from tests.simulation.history import History
-from tests.simulation.known import known_fault
-from tests.simulation.record import REQUEST_ID, Ask, Record, nonce_of
+from tests.simulation.record import Ask, Record, nonce_of
 
 AUDITED_EVERY = 20
 BUSINESS_FAILURES = (Refusal.USER_NOT_FOUND, Refusal.INSUFFICIENT_BALANCE, Refusal.COUPON_NOT_USABLE)
@@ -39,11 +38,9 @@ class Judge:
         self._accounts = rows("SELECT * FROM accounts")
         self._moved = rows("SELECT * FROM balance_transactions ORDER BY id")
         self._final: dict[str, RequestState | Refused] = {}
-        self.known: list[str] = []
-        """Names of known faults that were met, after violations()."""
 
     def violations(self) -> list[str]:
-        """In words, all that is off but what is known; empty for a history as it should be."""
+        """In words, all that is off; empty for a history as it should be."""
         found = [*self._history.faults]
         cancelled = {row["id"] for row in self._orders if row["status"] == "CANCELLED"}
         for item in self._items:
@@ -70,14 +67,7 @@ class Judge:
             self._audited,
         ):
             found += [f"{check.__name__.strip('_').replace('_', ' ')}: {each}" for each in check()]
-        unknown = []
-        for violation in found:
-            name = known_fault(self._record, violation, _request_in(violation))
-            if name is None:
-                unknown.append(violation)
-            else:
-                self.known.append(name)
-        return unknown
+        return found
 
     def outcomes(self) -> Counter[str]:
         """How what was accepted ended, and how often lanes were opened anew: for the statistics. After violations()."""
@@ -314,11 +304,6 @@ class Judge:
 
 _STATISTICS = "SELECT product_id, sum(quantity) FROM product_stats GROUP BY product_id"
 _EVENTS = {"ORDER_COMPLETED": ("COMPLETED", "CANCELLED"), "ORDER_CANCELLED": ("CANCELLED",)}
-
-
-def _request_in(violation: str) -> str:
-    """The request that something is said about."""
-    return next((word for word in violation.replace(",", " ").split() if REQUEST_ID.fullmatch(word)), "")
 
 
 def _is_completed(state: RequestState | Refused) -> bool:

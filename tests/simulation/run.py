@@ -27,8 +27,6 @@ class Verdict:
 
     history: History
     violations: tuple[str, ...]
-    known: tuple[str, ...] = ()
-    """Names of known faults that were met."""
 
     @property
     def command(self) -> str:
@@ -54,7 +52,6 @@ class Summary:
     failed: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
-    known: Counter[str] = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
         """Count one more."""
@@ -62,7 +59,6 @@ class Summary:
         self.histories[profile] += 1
         self.failed[profile] += bool(verdict.violations)
         self.events.update(verdict.history.counts)
-        self.known.update(set(verdict.known))
         self.violations.update({violation.split(":")[0] for violation in verdict.violations})
 
     def __str__(self) -> str:
@@ -73,7 +69,6 @@ class Summary:
             ("what happened in them", ""),
         ]
         rows += self.events.most_common()
-        rows += [("", ""), ("known faults that were met", ""), *self.known.items()] if self.known else []
         rows += [("", ""), ("histories with something off", str(sum(self.failed.values())))]
         rows += [(f"  {name}", count) for name, count in self.violations.most_common()]
         return "\n".join(f"{name:72s} {count:>10}" for name, count in rows)
@@ -100,7 +95,7 @@ def play(
         judge = Judge(history)
         violations = tuple(judge.violations())
         history.counts.update(judge.outcomes())
-        return Verdict(history, violations, tuple(judge.known))
+        return Verdict(history, violations)
 
 
 def play_many(stores: Stores, seeds: Sequence[int], profile: str | None = None) -> Iterator[Verdict]:

@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 
 from engine.errors import GateUnavailable
-from engine.gate import heartbeat, keys, outbox
+from engine.gate import keys, outbox
 from engine.gate.gate import Gate
 
 
@@ -60,6 +60,3 @@ def test_a_server_that_does_not_answer_is_an_unavailable_gate(gate: Gate, server
     server.connected = False
     with pytest.raises(GateUnavailable):
         outbox.read_head(gate, 0, 1)
-    with pytest.raises(GateUnavailable):
-        heartbeat.is_alive(gate, "scheduler")
-    heartbeat.beat(gate, "scheduler")
