@@ -6,14 +6,12 @@ here declares its keys truly.
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-import redis
 from redis.cluster import RedisCluster
 
 from engine.context import Engine
@@ -21,8 +19,7 @@ from engine.errors import InvalidSettings
 from engine.gate.server import refuse_eviction
 from engine.outcomes import RequestStatus, Submitted
 from engine.upkeep.guard import Verdict, watch_lanes
-from ops.processes import free_port
-from ops.valkey import server_binary
+from tests.cluster.members import PASSWORD, Member, data_servers
 from tests.conftest import EngineMaker
 from tests.integration.shop import (
     add_held_coupon,
@@ -34,62 +31,28 @@ from tests.integration.shop import (
     order,
     state_of,
 )
+from tests.integration.stack_driver import wait_until
 
 SLOTS = 16384
-PATIENCE_SECONDS = 30
+ANNOUNCED_AS = "cluster-announce-port"
 LANES = 16
 
 
-def start_node(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    # The cluster bus listens 10,000 ports above the server's.
-    while (port := free_port()) > 50_000:
-        continue
-    folder.mkdir()
-    command = [str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    process = subprocess.Popen(
-        [*command, "--cluster-enabled", "yes", "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
-    )
-    return process, port
-
-
-def answers(port: int) -> bool:
-    with redis.Redis(port=port) as client:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-
-def serves_all_slots(port: int) -> bool:
-    with redis.Redis(port=port, decode_responses=True) as client:
-        return bool(client.cluster("info")["cluster_state"] == "ok")
-
-
-def await_all(condition: Callable[[int], bool], ports: list[int]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not all(condition(port) for port in ports):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def serves_all_slots(node: Member) -> bool:
+    return bool(node.run("CLUSTER INFO")["cluster_state"] == "ok")
 
 
 @pytest.fixture(scope="module")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("cluster")
-    nodes = [start_node(folder / name) for name in ("a", "b")]
-    ports = [port for _, port in nodes]
-    await_all(answers, ports)
-    for number, port in enumerate(ports):
-        with redis.Redis(port=port) as client:
+    settings = {"cluster-enabled": "yes"}
+    with data_servers(tmp_path_factory.mktemp("cluster"), ("a", "b"), settings, nullcontext, ANNOUNCED_AS) as nodes:
+        for number, node in enumerate(nodes):
             half = SLOTS // 2
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * half, (number + 1) * half - 1)
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-    with redis.Redis(port=ports[0]) as client:
-        client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[1])
-    await_all(serves_all_slots, ports)
-    yield f"redis+cluster://127.0.0.1:{ports[0]}"
-    for process, _ in nodes:
-        process.terminate()
-        process.wait(10)
+            node.run("CLUSTER", "ADDSLOTSRANGE", number * half, (number + 1) * half - 1)
+            node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        nodes[0].run("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+        wait_until(lambda: all(serves_all_slots(node) for node in nodes), "both serve all slots")
+        yield f"redis+cluster://:{quote(PASSWORD, safe='')}@127.0.0.1:{nodes[0].port}"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -64,17 +64,18 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 }
 """What is sent to the routes that want a body."""
 
-CALLERS: dict[str, str | None] = {
-    "nobody": None,
-    "expired": bearer(expires_in=-60, aud=AUDIENCE),
-    "not yet": bearer(nbf=int(time.time()) + 3600, aud=AUDIENCE, expires_in=7200),
-    "wrong key": bearer(key=OTHER_SECRET, aud=AUDIENCE),
-    "alg none": f"Bearer {forged({'alg': 'none', 'typ': 'JWT'}, good_claims(aud=AUDIENCE, role='admin'))}",
-    "wrong audience": bearer(aud="blog"),
-    "other": bearer(str(OTHER), aud=AUDIENCE),
-    "owner": bearer(str(OWNER), aud=AUDIENCE),
-    "admin": bearer("1", aud=AUDIENCE, role="admin"),
+CALLERS: dict[str, Callable[[], str | None]] = {
+    "nobody": lambda: None,
+    "expired": lambda: bearer(expires_in=-60, aud=AUDIENCE),
+    "not yet": lambda: bearer(nbf=int(time.time()) + 3600, aud=AUDIENCE, expires_in=7200),
+    "wrong key": lambda: bearer(key=OTHER_SECRET, aud=AUDIENCE),
+    "alg none": lambda: f"Bearer {forged({'alg': 'none', 'typ': 'JWT'}, good_claims(aud=AUDIENCE, role='admin'))}",
+    "wrong audience": lambda: bearer(aud="blog"),
+    "other": lambda: bearer(str(OTHER), aud=AUDIENCE),
+    "owner": lambda: bearer(str(OWNER), aud=AUDIENCE),
+    "admin": lambda: bearer("1", aud=AUDIENCE, role="admin"),
 }
+"""What each sends, made when it is sent: a token ends after minutes, and a test may run long after it was collected."""
 KNOWN = ("other", "owner", "admin")
 
 
@@ -154,7 +155,7 @@ def send(client: FlaskClient, method: str, rule: str, caller: str) -> TestRespon
     """Call the route, about OWNER and what is theirs."""
     path = re.sub(r"<\w+>", lambda match: str(OWNER if match[0] == "<user_id>" else 1), rule)
     path = path.replace("<path:filename>", "console.css")
-    header = CALLERS[caller]
+    header = CALLERS[caller]()
     return client.open(
         path,
         method=method,
@@ -248,7 +249,7 @@ def test_no_other_method_is_a_way_around(client: FlaskClient, asked: list[str], 
 )
 def test_to_somebody_unknown_nothing_below_the_api_is_told(client: FlaskClient, method: str, path: str) -> None:
     assert client.open(path, method=method).status_code == 401
-    known = {"Authorization": str(CALLERS["owner"])}
+    known = {"Authorization": str(CALLERS["owner"]())}
     assert client.open(path, method=method, headers=known).status_code in (400, 404, 405)
 
 
@@ -288,7 +289,7 @@ def test_an_order_is_cancelled_in_the_name_of_whoever_may(
         return {} if user_id in (None, OWNER) else Refused(Refusal.ORDER_NOT_FOUND)
 
     monkeypatch.setattr(cancellation, "cancel_order", cancel_order)
-    header = {"Authorization": str(CALLERS[caller])}
+    header = {"Authorization": str(CALLERS[caller]())}
     response = client.post("/api/v1/orders/1/cancel", json=body, headers=header)
     assert response.status_code == status
     assert cancelled_for == ([] if status == 403 else [on_behalf_of])
@@ -300,13 +301,14 @@ def test_an_order_is_cancelled_in_the_name_of_whoever_may(
 def test_what_is_wrong_with_a_token_is_told_in_the_header_and_the_token_is_not_told_back(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = client.get("/api/v1/orders/1", headers={"Authorization": str(CALLERS["expired"])})
+    sent = str(CALLERS["expired"]())
+    response = client.get("/api/v1/orders/1", headers={"Authorization": sent})
     assert response.headers["WWW-Authenticate"] == (
         'Bearer realm="seonchak", error="invalid_token", error_description="the token is expired"'
     )
     without = client.get("/api/v1/orders/1")
     assert without.headers["WWW-Authenticate"] == 'Bearer realm="seonchak"'
-    token = str(CALLERS["expired"]).removeprefix("Bearer ")
+    token = sent.removeprefix("Bearer ")
     assert not any(part in response.text + caplog.text for part in token.split("."))
 
 
