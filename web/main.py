@@ -1,4 +1,5 @@
-"""The entry point for granian: ``web.main:app``. Imported by each of its worker processes, never by their parent."""
+"""The entry point for granian: ``web.main:app``. Imported by each of its worker processes, never by their parent, which
+has imported the modules (``web/serve.py``) but must not connect to anything."""
 
 from __future__ import annotations
 
