@@ -18,7 +18,7 @@ NAMED = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "LANES")
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    """A stack of its own: it is stopped and given other lanes."""
+    """A stack of its own: nobody changes its ledger by hand, it is stopped and given other lanes."""
     shop = open_shop()
     yield shop
     shop.close()
@@ -48,6 +48,22 @@ def test_a_command_works_on_the_stack_that_runs_on_the_data_folder(shop: Shop) -
     done(ops(shop, "coupon", "open", str(coupon)))
     assert shop.issue(coupon, user).status_code == 202
     assert json.loads(done(ops(shop, "migrate", "--json")))["lanes"] == 1
+    assert done(ops(shop, "audit")).splitlines()[-1].startswith("OK: all ")
+
+
+def test_a_stack_that_has_worked_is_in_order(shop: Shop) -> None:
+    user, product = shop.add_user(50_000), shop.add_product()
+    coupon = shop.add_coupon()
+    assert shop.issue(coupon, user).status_code == 202
+    placed = [shop.order(user, {product: 2}) for _ in range(3)]
+    ended = [shop.final_state(each.json()["requestId"]) for each in placed]
+    cancelled = shop.client.post(f"/orders/{ended[0]['result']['orderId']}/cancel", json={})
+    assert cancelled.status_code == 200
+    answer = shop.client.get("/admin/audit", timeout=60)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert [check for check in body["checks"] if not check["ok"]] == []
+    assert body["ok"] is True
 
 
 def test_the_stores_of_a_stopped_stack_are_started_to_change_its_lanes(shop: Shop) -> None:

@@ -50,13 +50,15 @@ def test_the_outboxes_are_emptied_into_the_ledger(engine: Engine) -> None:
 
 def test_what_a_worker_is_at_is_waited_for_and_left_when_the_patience_is_over(engine: Engine) -> None:
     coupon = offer(engine)
-    win_all(engine, coupon, range(1, 4))
+    wins = win_all(engine, coupon, range(1, 4))
     lease = outbox.Lease(engine.gate, lane_of(engine, coupon))
     assert lease.take()
     result = ops(engine, "drain", "--patience", "0.2")
     assert (result.exit_code, result.stdout) == (1, "3 waited, 0 were recorded here, 3 are left\n")
     lease.release()
-    assert done(ops(engine, "drain")) == "3 waited, 3 were recorded here, 0 are left\n"
+    # On a slow machine the first command's thread, which outlives it in this process alone, may be the one to record.
+    assert "0 are left" in done(ops(engine, "drain"))
+    assert_recorded_once(engine, coupon, wins)
 
 
 def test_what_goes_into_quarantine_is_told(engine: Engine) -> None:
