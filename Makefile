@@ -25,6 +25,9 @@ help: ## show this list
 run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
 	@exec $(PYTHON) -m ops up
 
+# Where Python is told to write no bytecode, each of the hundreds of processes that the tests start would compile the
+# project anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
 	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

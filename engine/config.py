@@ -11,13 +11,11 @@ from urllib.parse import urlsplit
 
 from engine.errors import InvalidSettings
 from engine.telemetry.logs import AUTO, FORMATS, LEVELS
-from engine.token_keys import UnusableKey, key_in_pem_file, key_of_secret, keys_in_file
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 QUEUE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 DATA_PLATFORM_SCHEMES = ("http", "https")
-KEY_SET_SCHEMES = ("http", "https")
 MOST_CALLS = 1_000_000
 
 
@@ -112,11 +110,6 @@ class Settings:
         return settings
 
 
-def is_address(place: str) -> bool:
-    """Whether a key set is to be fetched from somewhere, and not read from a file."""
-    return "://" in place
-
-
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is reachable from this machine only."""
     if host == "localhost":
@@ -133,38 +126,10 @@ def _default_limit_per_user(reader: _Reader) -> int:
 
 
 def _key_problems(settings: Settings) -> list[str]:
-    """What is wrong with the keys that tokens are verified with. Names variables, never what a secret is."""
-    sources = {
-        "JWT_SECRET": settings.jwt_secrets,
-        "JWT_PUBLIC_KEY": settings.jwt_public_key,
-        "JWT_JWKS": settings.jwt_key_set,
-    }
-    given = [name for name, source in sources.items() if source]
-    if len(given) != 1:
-        found = f"{' and '.join(given)} are" if given else "none is"
-        return [f"{', '.join(sources)}: AUTH=jwt needs exactly one of them, but {found} set"]
-    try:
-        for secret in settings.jwt_secrets:
-            key_of_secret(secret)
-        if settings.jwt_public_key:
-            key_in_pem_file(settings.jwt_public_key)
-        if is_address(settings.jwt_key_set):
-            _check_key_set_address(settings.jwt_key_set)
-        elif settings.jwt_key_set:
-            keys_in_file(settings.jwt_key_set)
-    except UnusableKey as error:
-        return [f"{given[0]}: {error}"]
-    return []
+    # Not before it is needed: what verifies a signature takes a fifth of a worker's start.
+    from engine.token_keys import key_problems
 
-
-def _check_key_set_address(address: str) -> None:
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in KEY_SET_SCHEMES and bool(parts.hostname)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UnusableKey(f"must be a file or {' or '.join(f'{scheme}://…' for scheme in KEY_SET_SCHEMES)}")
+    return key_problems(settings.jwt_secrets, settings.jwt_public_key, settings.jwt_key_set)
 
 
 def _with_driver(url: str) -> str:

@@ -6,9 +6,10 @@ Each key carries the one algorithm that it may be used with, so a token's own he
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -20,11 +21,48 @@ from jwt.utils import base64url_encode
 LEAST_SECRET_BYTES = 32
 """As many as HS256's digest has, which is what RFC 7518 (section 3.2) asks for."""
 PUBLIC_ALGORITHMS = ("RS256", "ES256")
+KEY_SET_SCHEMES = ("http", "https")
 _MOST_FILE_BYTES = 256 * 1024
 
 
 class UnusableKey(ValueError):
     """No token can be verified with this; ``str()`` says why and never quotes the key."""
+
+
+def key_problems(secrets: Sequence[str], public_key: str, key_set: str) -> list[str]:
+    """What is wrong with these settings of AUTH=jwt. Names variables, never what a secret is."""
+    sources = {"JWT_SECRET": secrets, "JWT_PUBLIC_KEY": public_key, "JWT_JWKS": key_set}
+    given = [name for name, source in sources.items() if source]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are" if given else "none is"
+        return [f"{', '.join(sources)}: AUTH=jwt needs exactly one of them, but {found} set"]
+    try:
+        for secret in secrets:
+            key_of_secret(secret)
+        if public_key:
+            key_in_pem_file(public_key)
+        if is_address(key_set):
+            _check_address(key_set)
+        elif key_set:
+            keys_in_file(key_set)
+    except UnusableKey as error:
+        return [f"{given[0]}: {error}"]
+    return []
+
+
+def is_address(place: str) -> bool:
+    """Whether a key set is to be fetched from somewhere, and not read from a file."""
+    return "://" in place
+
+
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in KEY_SET_SCHEMES and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UnusableKey(f"must be a file or {' or '.join(f'{scheme}://…' for scheme in KEY_SET_SCHEMES)}")
 
 
 def key_of_secret(secret: str) -> PyJWK:

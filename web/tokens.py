@@ -17,9 +17,9 @@ import jwt
 from jwt import PyJWK
 from jwt.exceptions import InvalidSubjectError
 
-from engine.config import Settings, is_address
+from engine.config import Settings
 from engine.ids import id_in
-from engine.token_keys import key_in_pem_file, key_of_secret, keys_in_file
+from engine.token_keys import is_address, key_in_pem_file, key_of_secret, keys_in_file
 from web.key_sources import FetchedKeySet, FixedKeys, KeySet, KeySource
 from web.plain_tokens import PlainTokens
 
