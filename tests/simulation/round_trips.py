@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,12 +52,36 @@ class Listener:
 def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
     """While this lasts, actors stop before every round trip, and chance comes from the seed."""
     names = _script_names()
-    send: Any = redis.Redis.execute_command
-    send_all: Any = Pipeline.execute
-    wait = psycopg.Connection.wait
     sleep, monotonic = time.sleep, time.monotonic
     chance = random.Random(seed)
     state = random.getstate()
+
+    def simulated_monotonic() -> float:
+        return clock.now if acting() else monotonic()
+
+    def seeded_uuid() -> uuid.UUID:
+        return uuid.UUID(bytes=chance.randbytes(16))
+
+    with (
+        mock.patch.object(redis.Redis, "execute_command", _stepwise_command(clock, listener, names)),
+        mock.patch.object(Pipeline, "execute", _stepwise_pipeline(clock, listener, names)),
+        mock.patch.object(psycopg.Connection, "wait", _stepwise_wait(clock)),
+        mock.patch.object(ThreadPoolExecutor, "submit", _at_once),
+        mock.patch.object(time, "sleep", lambda seconds: clock.advance(seconds) if acting() else sleep(seconds)),
+        mock.patch.object(time, "monotonic", simulated_monotonic),
+        mock.patch.object(os, "urandom", chance.randbytes),
+        mock.patch.object(uuid, "uuid1", seeded_uuid),
+        mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
+    ):
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+def _stepwise_command(clock: Clock, listener: Listener, names: Mapping[str, str]) -> Callable[..., Any]:
+    send: Any = redis.Redis.execute_command
 
     def execute_command(client: redis.Redis, *arguments: Any, **options: Any) -> Any:
         actor = acting()
@@ -76,6 +100,12 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
             clock.advance(patience_seconds)
         return reply
 
+    return execute_command
+
+
+def _stepwise_pipeline(clock: Clock, listener: Listener, names: Mapping[str, str]) -> Callable[..., Any]:
+    send_all: Any = Pipeline.execute
+
     def execute(pipeline: Pipeline, raise_on_error: bool = True) -> Any:
         actor = acting()
         if actor is None:
@@ -90,6 +120,12 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         clock.advance(ROUND_TRIP_SECONDS)
         return actor.redis_round_trip(f"[{sent}]"[:LABEL_CHARACTERS], perform)
 
+    return execute
+
+
+def _stepwise_wait(clock: Clock) -> Callable[..., Any]:
+    wait = psycopg.Connection.wait
+
     def wait_for(
         connection: psycopg.Connection[Any], steps: Generator[Any, Any, Any], *others: Any, **options: Any
     ) -> Any:
@@ -100,28 +136,7 @@ def stepwise(clock: Clock, listener: Listener, seed: int) -> Iterator[None]:
         clock.advance(ROUND_TRIP_SECONDS)
         return actor.postgres_round_trip(label, connection, steps)
 
-    def simulated_monotonic() -> float:
-        return clock.now if acting() else monotonic()
-
-    def seeded_uuid() -> uuid.UUID:
-        return uuid.UUID(bytes=chance.randbytes(16))
-
-    with (
-        mock.patch.object(redis.Redis, "execute_command", execute_command),
-        mock.patch.object(Pipeline, "execute", execute),
-        mock.patch.object(psycopg.Connection, "wait", wait_for),
-        mock.patch.object(ThreadPoolExecutor, "submit", _at_once),
-        mock.patch.object(time, "sleep", lambda seconds: clock.advance(seconds) if acting() else sleep(seconds)),
-        mock.patch.object(time, "monotonic", simulated_monotonic),
-        mock.patch.object(os, "urandom", chance.randbytes),
-        mock.patch.object(uuid, "uuid1", seeded_uuid),
-        mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
-    ):
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(state)
+    return wait_for
 
 
 def _at_once(_: ThreadPoolExecutor, work: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
@@ -144,14 +159,14 @@ def _without_waiting(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], float
     return arguments, 0.0
 
 
-def _script_names() -> dict[str, str]:
+def _script_names() -> Mapping[str, str]:
     return {
         sha1(path.read_bytes(), usedforsecurity=False).hexdigest(): path.stem
         for path in sorted(scripts.LUA_DIRECTORY.glob("*.lua"))
     }
 
 
-def _label(names: dict[str, str], arguments: tuple[Any, ...]) -> str:
+def _label(names: Mapping[str, str], arguments: tuple[Any, ...]) -> str:
     """A command as a reader wants to see it: the script's name, the key, and the values that are short."""
     words = [word.decode() if isinstance(word, bytes) else str(word) for word in arguments]
     if words[0] == "EVALSHA":
