@@ -8,10 +8,11 @@ from typing import Any
 
 from tests.faults.machine.faults import CLOCK_DISTURBANCES, KILL, POINTS, possible_disturbances
 from tests.faults.machine.outcomes import Round
-from tests.faults.machine.plans import BETWEEN_LANES, TOGETHER, PointPlans, random_plan
+from tests.faults.machine.plans import TOGETHER, PointPlans, random_plan, reachable_points
 from tests.faults.test_fault_points import points_in_the_table
 
 MACHINE: Any = SimpleNamespace(stack=SimpleNamespace(clock=object()))
+ALL = frozenset(points_in_the_table())
 WITHOUT_CLOCK: Any = SimpleNamespace(stack=SimpleNamespace(clock=None))
 
 
@@ -21,7 +22,7 @@ def test_the_machine_knows_every_point_there_is() -> None:
 
 
 def test_every_point_comes_so_often_and_no_more_rounds_are_made() -> None:
-    plans, rounds = PointPlans(KILL, 3, lanes=2), 0
+    plans, rounds = PointPlans(KILL, 3, ALL), 0
     for plan in plans:
         assert len(plan.injections) == len({injection.point.name for injection in plan.injections})
         plans.note(Round(0, 1, tuple((injection.point.name, "kills") for injection in plan.injections)))
@@ -31,16 +32,21 @@ def test_every_point_comes_so_often_and_no_more_rounds_are_made() -> None:
 
 
 def test_a_point_that_nobody_reaches_ends_the_rounds_and_is_told_of() -> None:
-    plans = PointPlans(KILL, 2, lanes=2)
+    plans = PointPlans(KILL, 2, ALL)
     for plan in plans:
         reached = [injection.point.name for injection in plan.injections if injection.point.name != "issue.decided"]
         plans.note(Round(0, 1, tuple((name, "kills") for name in reached)))
     assert {name: count for name, count in plans.missing.items() if count} == {"issue.decided": 2}
 
 
-def test_with_one_lane_nobody_is_between_two() -> None:
-    assert BETWEEN_LANES not in PointPlans(KILL, 1, lanes=1).missing
-    assert BETWEEN_LANES in PointPlans(KILL, 1, lanes=2).missing
+def test_what_one_number_of_lanes_cannot_reach_another_can() -> None:
+    assert ALL - reachable_points(1) == {"order.between_lanes"}
+    assert ALL - reachable_points(2) == {"guard.before_approval"}
+    only = PointPlans(KILL, 2, ALL - reachable_points(2))
+    for plan in only:
+        assert [each.point.name for each in plan.injections] == ["guard.before_approval"]
+        only.note(Round(0, 1, (("guard.before_approval", "kills"),)))
+    assert set(only.missing.values()) == {0}
 
 
 def test_the_clock_is_only_set_where_there_is_one() -> None:

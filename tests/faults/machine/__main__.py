@@ -23,7 +23,8 @@ from ops.problems import StackProblem
 from tests.faults.machine.controls import run_controls, table
 from tests.faults.machine.machine import running_machine
 from tests.faults.machine.offers import ShopClosed
-from tests.faults.machine.runs import Run, faults, reopening, short, soak
+from tests.faults.machine.plans import reachable_points
+from tests.faults.machine.runs import Run, disturbances, points, reopening, short, soak
 
 
 def main(arguments: list[str], environ: Mapping[str, str]) -> int:
@@ -47,14 +48,26 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
             else:
                 short(run)
         if name == "faults":
-            # On a stack of its own: a hundred thousand winners would make every rebuild a long one.
-            with running_machine(lanes=numbers["LANES"]) as machine:
-                run.move_to(machine)
-                faults(run, kills=numbers["KILLS"], sleeps=numbers["SLEEPS"])
+            # On stacks of their own: a hundred thousand winners would make every rebuild a long one.
+            _faults(run, lanes=numbers["LANES"], kills=numbers["KILLS"], sleeps=numbers["SLEEPS"])
         return run.conclude()
     except (StackDidNotStart, StackProblem, ShopClosed, TimeoutError, ValueError) as problem:
         print(problem, file=sys.stderr)
         return 2
+
+
+def _faults(run: Run, *, lanes: int, kills: int, sleeps: int) -> None:
+    """Everything that can happen with so many lanes; then what cannot, with one instead of several or the reverse."""
+    here = reachable_points(lanes)
+    with running_machine(lanes=lanes) as machine:
+        run.move_to(machine)
+        if not points(run, here, kills=kills, sleeps=sleeps):
+            return
+        disturbances(run)
+    others = 2 if lanes == 1 else 1
+    with running_machine(lanes=others) as machine:
+        run.move_to(machine)
+        points(run, reachable_points(others) - here, kills=kills, sleeps=sleeps)
 
 
 def _controls(reports: Path) -> int:

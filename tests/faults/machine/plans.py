@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tests.faults.machine.faults import (
     DRAIN_POINTS,
@@ -30,7 +31,10 @@ TOGETHER: Sequence[tuple[Sequence[Point], int]] = (
     (SCHEDULER_POINTS, 2),
 )
 """How many points of a kind one round injects: of each kind of process, some are left to go on."""
-BETWEEN_LANES = "order.between_lanes"
+ONLY_WITH_SEVERAL_LANES = frozenset({"order.between_lanes"})
+ONLY_WITH_ONE_LANE = frozenset({"guard.before_approval"})
+"""What a lane has counted does not tell of another lane's holds: where there are several, one whose server changed is
+always rebuilt."""
 MEANWHILE = (Machine.forget_everything, None, Machine.restart_redis, None)
 """What happens while processes sleep, in turn."""
 ROUNDS_PER_INJECTION = 3
@@ -39,14 +43,20 @@ SOAK_DISTURBANCE_PROBABILITY = 0.4
 SOAK_SLEEP_PROBABILITY = 0.35
 
 
-class PointPlans:
-    """Rounds until every point has done ``action`` so many times; :meth:`note` has to be told of each round."""
+def reachable_points(lanes: int) -> frozenset[str]:
+    """The points that somebody comes by with so many lanes."""
+    never = ONLY_WITH_SEVERAL_LANES if lanes == 1 else ONLY_WITH_ONE_LANE
+    return frozenset(point.name for point in POINTS) - never
 
-    def __init__(self, action: str, times: int, lanes: int) -> None:
+
+class PointPlans:
+    """Rounds until each of ``points`` has done ``action`` so many times; :meth:`note` has to be told of each round."""
+
+    def __init__(self, action: str, times: int, points: Collection[str]) -> None:
         self._action = action
-        unreachable = (BETWEEN_LANES,) if lanes == 1 else ()
-        self.missing = Counter({point.name: times for point in POINTS if point.name not in unreachable})
-        self._most_rounds = ROUNDS_PER_INJECTION * times * max(len(points) // count for points, count in TOGETHER)
+        self.missing = Counter(dict.fromkeys(points, times))
+        slowest = max(math.ceil(sum(each.name in points for each in kind) / count) for kind, count in TOGETHER)
+        self._most_rounds = ROUNDS_PER_INJECTION * times * slowest
 
     def __iter__(self) -> Iterator[Plan]:
         for number in range(self._most_rounds):

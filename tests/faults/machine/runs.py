@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.faults.machine.faults import CLOCK_DISTURBANCES, KILL, POINTS, SLEEP
@@ -107,16 +108,26 @@ class Run:
         shutil.copy(self.machine.stack.folder / "output", self._reports / f"{self._name}-processes.log")
 
 
-def faults(run: Run, *, kills: int, sleeps: int) -> None:
-    """Every point so often, every disturbance once."""
+def points(run: Run, names: Collection[str], *, kills: int, sleeps: int) -> bool:
+    """Each of these points so often; False when the stack did not heal, and nothing more can be done to it."""
     try:
         for action, times in ((KILL, kills), (SLEEP, sleeps)):
-            plans = PointPlans(action, times, run.machine.stack.engine.gate.lanes)
+            plans = PointPlans(action, times, names)
             for plan in plans:
                 plans.note(run.go(plan))
             run.complaints += [
                 f"{name} is {count} of {times} {action}s short" for name, count in plans.missing.items() if count > 0
             ]
+        run.rest()
+    except TimeoutError as error:
+        run.give_up(error)
+        return False
+    return True
+
+
+def disturbances(run: Run) -> None:
+    """Each of them once."""
+    try:
         for plan in disturbance_plans(run.machine):
             run.go(plan)
         _say_what_was_impossible(run)
