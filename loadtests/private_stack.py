@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from ops.postgres import discard_postgres
 from ops.processes import PROJECT_ROOT, free_port, spawn
 from ops.stack import Stack, read_stack
@@ -28,8 +30,10 @@ NOT_INHERITED = (
     "DATA_PLATFORM_URL",
     "DATA_PLATFORM_SECRET",
     "PLATFORM_PORT",
+    "AUTH",
 )
-"""Where other stores and listeners are: nothing that we break on purpose may be somebody else's."""
+"""Where other stores and listeners are: nothing that we break on purpose may be somebody else's. And a crowd has
+no tokens."""
 
 
 class StackDidNotStart(Exception):
@@ -66,6 +70,26 @@ def private_stack(
             yield _await_ready(process, folder)
         finally:
             _stop(process)
+
+
+@contextmanager
+def running_or_private_stack(data_dir: Path) -> Iterator[Stack]:
+    """The ready stack on this folder, or a private one: when there is none, or when it wants to know who calls. A crowd
+    is many people, and has nobody's token. Raises :class:`StackDidNotStart`."""
+    running = read_stack(data_dir)
+    if running is not None and running.ready:
+        if not _asks_for_tokens(running):
+            print(f"using the stack that runs at {running.address}", flush=True)
+            yield running
+            return
+        print(f"the stack that runs at {running.address} has AUTH=jwt, and a crowd has no tokens")
+    print("starting a private stack", flush=True)
+    with private_stack() as stack:
+        yield stack
+
+
+def _asks_for_tokens(stack: Stack) -> bool:
+    return httpx.get(f"{stack.address}api/v1/users/1/balance", timeout=START_PATIENCE_SECONDS).status_code == 401
 
 
 def _await_ready(process: subprocess.Popen[bytes], folder: Path) -> Stack:

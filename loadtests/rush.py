@@ -26,11 +26,11 @@ from loadtests.facts import await_ready, collect, connect, read_attempts
 from loadtests.figures import figures_of
 from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.losses import epoch_of, forgive_losses
-from loadtests.private_stack import StackDidNotStart, private_stack
+from loadtests.private_stack import StackDidNotStart, private_stack, running_or_private_stack
 from loadtests.progress import RushProgress
 from loadtests.verdict import Check, judge
 from ops.processes import PROJECT_ROOT
-from ops.stack import Stack, read_stack
+from ops.stack import Stack
 
 BROKEN_PROCFILE = PROJECT_ROOT / "loadtests" / "broken" / "Procfile"
 GENERATOR_LIMIT = 0.9
@@ -109,15 +109,12 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _stack(settings: RushSettings) -> Iterator[Stack]:
-    running = None if settings.broken else read_stack(settings.data_dir)
     with ExitStack() as exits:
-        if running is not None and running.ready:
-            print(f"using the stack that runs at {running.address}")
+        if settings.broken:
+            print("starting a private stack with a broken gate", flush=True)
+            yield exits.enter_context(private_stack(BROKEN_PROCFILE))
         else:
-            print("starting a private stack" + (" with a broken gate" if settings.broken else ""), flush=True)
-            procfile = BROKEN_PROCFILE if settings.broken else PROJECT_ROOT / "Procfile"
-            running = exits.enter_context(private_stack(procfile))
-        yield running
+            yield exits.enter_context(running_or_private_stack(settings.data_dir))
 
 
 def _rush(settings: RushSettings, stack: Stack) -> int:

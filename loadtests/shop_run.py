@@ -12,9 +12,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,7 +26,7 @@ from loadtests.facts import await_ready, connect
 from loadtests.locust_run import LocustFailed, run_locust
 from loadtests.order_verdict import gather, is_settled, judge
 from loadtests.outcomes import ATTEMPT
-from loadtests.private_stack import StackDidNotStart, private_stack
+from loadtests.private_stack import StackDidNotStart, running_or_private_stack
 from ops.stack import Stack, read_stack
 
 SCENARIOS = ("order_rush", "mixed")
@@ -87,7 +86,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         size = Size.from_environment(os.environ)
-        with _stack() as stack:
+        with running_or_private_stack(Path(os.environ.get("DATA_DIR", "").strip() or "var")) as stack:
             return _run(arguments[0], size, stack)
     except (NothingToJudge, StackDidNotStart, LocustFailed, EngineError, httpx.HTTPError, TimeoutError) as problem:
         print(problem, file=sys.stderr)
@@ -96,16 +95,6 @@ def main(arguments: list[str]) -> int:
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)  # through the context managers, which stop what was started
-
-
-@contextmanager
-def _stack() -> Iterator[Stack]:
-    running = read_stack(Path(os.environ.get("DATA_DIR", "").strip() or "var"))
-    with ExitStack() as exits:
-        if running is None or not running.ready:
-            print("starting a private stack", flush=True)
-            running = exits.enter_context(private_stack())
-        yield running
 
 
 def _run(scenario: str, size: Size, stack: Stack) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import httpx
 import pytest
 
+from loadtests import private_stack
 from ops.processes import PROJECT_ROOT
 from ops.token import secret_path
 from tests.e2e.whole_stack import Shop, assert_problem, open_shop
@@ -121,3 +123,12 @@ def test_neither_the_secret_nor_a_token_is_ever_printed(guarded_shop: Shop) -> N
     printed = shop.driver.output + shop.driver.complaint
     assert secret not in printed
     assert token.rpartition(".")[2] not in printed
+
+
+def test_a_crowd_has_no_tokens_and_takes_a_stack_of_its_own(
+    guarded_shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(private_stack, "private_stack", lambda: nullcontext("a private stack"))
+    with private_stack.running_or_private_stack(guarded_shop.driver.data_dir) as stack:
+        assert stack == "a private stack"
+    assert "has AUTH=jwt, and a crowd has no tokens" in capsys.readouterr().out
