@@ -57,9 +57,10 @@ def _take_orders(folder: Path) -> Callable[[str], None]:
         try:
             # Atomic: of all who come here at once, one finds the file.
             os.rename(folder / point, taken)
+            ordered = ACTIONS[taken.read_text()]
         except FileNotFoundError:
-            return
-        os.kill(os.getpid(), ACTIONS[taken.read_text()])
+            return  # not ordered, taken by somebody else, or withdrawn in this very instant
+        os.kill(os.getpid(), ordered)
 
     return reach
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from engine import fault_points
 from ops.processes import PROJECT_ROOT
 from tests.integration.stack_driver import wait_until
@@ -72,6 +74,15 @@ def test_an_order_for_another_point_is_not_taken(tmp_path: Path) -> None:
     process = start(tmp_path)
     assert process.communicate(timeout=20)[0] == "came through\n"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_an_order_that_is_withdrawn_while_it_is_taken_is_not_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").write_text("kill")
+    monkeypatch.setattr(os, "rename", lambda order, _taken: os.unlink(order))
+    fault_points._take_orders(tmp_path)("here")  # and we live
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_was_put_to_sleep_goes_on_when_it_is_woken(tmp_path: Path) -> None:
