@@ -16,6 +16,10 @@ from ops.postgres import start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey
 
+PATIENT_STATEMENT_SECONDS = 60.0
+"""A shop gives up on a statement and tries again; a measurement that gives up has measured nothing, and a shared disk
+may stand still for longer than a shop waits."""
+
 
 class OwnWorkFailed(Exception):
     """What was to be measured did not happen: a figure would be of nothing."""
@@ -30,7 +34,10 @@ def own_engine() -> Iterator[Engine]:
             postgres = start_postgres(folder / "postgres", free_port())
             try:
                 database_url = postgres.url.replace("postgresql://", "postgresql+psycopg://", 1)
-                engine = Engine.connect(Settings(valkey.url, valkey.url, database_url), patient=True)
+                settings = Settings(
+                    valkey.url, valkey.url, database_url, statement_timeout_seconds=PATIENT_STATEMENT_SECONDS
+                )
+                engine = Engine.connect(settings, patient=True)
                 migrate(engine.ledger)
                 watch_lanes(engine)
                 yield engine
