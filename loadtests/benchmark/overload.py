@@ -142,7 +142,9 @@ def _submit(meter: Meter, shop: Shop, senders: Senders, name: str, seconds: floa
     accepted = [json.loads(body)["requestId"] for body in volley.bodies]
     persisted = persisted_request_ids(meter.stage.engine, issue.coupon_id)
     meter.results.checks.append(judge_overload(name, volley))
-    meter.results.checks.append(judge_persistence(name, accepted, persisted, load.unanswered + load.broken))
+    # Who is told to come again knows nothing: a decision that takes longer than the web waits is made all the same.
+    unheard = load.unanswered + load.broken + load.count(503)
+    meter.results.checks.append(judge_persistence(name, accepted, persisted, unheard))
     meter.results.warnings += _limit_of_the_senders(name, load.cpu_share)
     return volley
 

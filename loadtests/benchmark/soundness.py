@@ -116,7 +116,7 @@ def persisted_request_ids(engine: Engine, coupon_id: int) -> set[str]:
 
 
 def judge_persistence(name: str, accepted: Collection[str], persisted: Collection[str], unheard: int) -> Check:
-    """Every accepted request has its row; every row was accepted, but for answers that never arrived."""
+    """Every accepted request has its row; every row was accepted, but for ``unheard`` who heard no final word."""
     told, kept = set(accepted), set(persisted)
     lost, untold = len(told - kept), len(kept - told)
     ok = not lost and untold <= unheard and len(told) == len(accepted) and bool(told)
