@@ -100,7 +100,6 @@ def killed(topology: ClusterTopology) -> Iterator[None]:
         node.start()
 
 
-@pytest.mark.timeout(240)
 def test_an_order_rush_survives_a_shard_that_loses_its_primary(
     running: tuple[ClusterTopology, Stack], tmp_path: Path
 ) -> None:
@@ -112,7 +111,6 @@ def test_an_order_rush_survives_a_shard_that_loses_its_primary(
     topology.await_health()
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("away", [killed, hung])
 def test_while_a_shard_is_away_the_others_sell_are_guarded_and_are_rebuilt(
     shop: Shop, away: Callable[[ClusterTopology], Iterator[None]]

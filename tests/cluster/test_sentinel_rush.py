@@ -21,7 +21,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.mark.timeout(240)
 def test_a_coupon_rush_survives_a_killed_primary(running: Running, tmp_path: Path) -> None:
     topology, stack = running
     COUPONS_AND_A_DEAD_PRIMARY.run_on(topology, stack, tmp_path, USERS=800, REQUESTS=2000, COUPONS=300).assert_passed()
@@ -31,7 +30,6 @@ def test_a_coupon_rush_survives_a_killed_primary(running: Running, tmp_path: Pat
     topology.await_health()
 
 
-@pytest.mark.timeout(240)
 def test_an_order_rush_survives_a_failover_to_a_lagging_replica_and_back(running: Running, tmp_path: Path) -> None:
     topology, stack = running
     ORDERS_THERE_AND_BACK.run_on(topology, stack, tmp_path, ORDERS=900, USERS=100, UNITS=300).assert_passed()

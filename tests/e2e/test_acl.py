@@ -199,7 +199,6 @@ def test_the_file_is_what_the_code_needs() -> None:
     assert ACL_FILE.read_text() == acl_file(), "python -m ops.acl > docs/operations/acl/seonchak.acl"
 
 
-@pytest.mark.timeout(240)
 def test_everything_works_under_these_users_and_nothing_is_refused(shop: GuardedShop) -> None:
     trade(shop)
     assert shop.client.get("/admin/audit", timeout=60).json()["ok"]

@@ -8,11 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from ops.processes import PROJECT_ROOT
 
-PATIENCE_SECONDS = 170
+PATIENCE_SECONDS = 280
 ROUTES = {"empty", "poll-pending", "issue", "sold-out", "orders"}
 FIGURES = {"issue/empty", "orders/empty", "lag-p99", "persisted/accepted", "goodput-3x", "drain/floor"}
 
@@ -32,7 +30,6 @@ def run_benchmark(reports: Path, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.timeout(PATIENCE_SECONDS + 10)
 def test_what_is_measured_does_its_work_and_is_told_in_every_report(tmp_path: Path) -> None:
     topics = "poll-pending,issue,sold-out,orders,lag,overload,drain"
     run = run_benchmark(tmp_path, "--quick", "--only", topics)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from ops.postgres import discard_postgres, start_postgres
 from ops.postgres_home import find_home
 from ops.processes import free_port
@@ -47,7 +45,6 @@ def run_client(folder: Path, program: str, *arguments: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.timeout(180)
 def test_a_shop_goes_on_from_its_backup(tmp_path: Path) -> None:
     backup = tmp_path / "ledger.dump"
     folder = new_folder()

@@ -69,7 +69,6 @@ def active_scheduler(shop: Shop) -> int | None:
     return found
 
 
-@pytest.mark.timeout(240)
 def test_no_request_fails_while_every_process_is_replaced(shop: Shop) -> None:
     driver = shop.driver
     crowd = crowd_of(shop)

@@ -14,7 +14,7 @@ from loadtests.private_stack import private_stack
 from ops.processes import PROJECT_ROOT
 from ops.stack import Stack
 
-PATIENCE_SECONDS = 100
+PATIENCE_SECONDS = 250
 
 
 @pytest.fixture(scope="module")

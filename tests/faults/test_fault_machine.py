@@ -16,7 +16,6 @@ from tests.faults.machine.verdict import Kind
 from tests.integration.stack_driver import wait_until
 
 
-@pytest.mark.timeout(240)
 def test_whatever_dies_sleeps_or_goes_deaf_every_word_to_a_client_was_true(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

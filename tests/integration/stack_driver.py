@@ -30,7 +30,11 @@ http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), H
 """
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+PATIENCE_SECONDS = 90.0
+"""For what takes a second or five: a machine that others use, too, may be many times slower, and that is no finding."""
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
@@ -112,7 +116,11 @@ class StackDriver:
 
     def start_and_await_ready(self, *options: str, **environ: str) -> None:
         self.start(*options, **environ)
-        self.await_ready()
+        try:
+            self.await_ready()
+        except BaseException:
+            self.clean_up()  # whoever asked has nothing yet that could be closed
+            raise
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.supervisor.send_signal(number)

@@ -233,7 +233,7 @@ def test_many_threads_all_get_their_own_answers_in_few_calls() -> None:
         calls.append(len(asks))
         return Passed([-ask for ask in asks])
 
-    turnstile = Turnstile(pass_on, at_once=8, places=100)
+    turnstile = Turnstile(pass_on, at_once=8, places=100, patience_seconds=PATIENCE_SECONDS)
 
     def ask(number: int) -> int | EngineError:
         place: Future[int | EngineError] = Future()
