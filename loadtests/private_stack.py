@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from loadtests.facts import await_ready
 from ops.postgres import discard_postgres
 from ops.processes import PROJECT_ROOT, free_port, spawn
 from ops.stack import Stack, read_stack
@@ -78,6 +79,7 @@ def running_or_private_stack(data_dir: Path) -> Iterator[Stack]:
     is many people, and has nobody's token. Raises :class:`StackDidNotStart`."""
     running = read_stack(data_dir)
     if running is not None and running.ready:
+        await_ready(running)  # its web may just be starting again
         if not _asks_for_tokens(running):
             print(f"using the stack that runs at {running.address}", flush=True)
             yield running

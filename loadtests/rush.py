@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -107,14 +107,11 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)  # through the context managers, which stop what was started
 
 
-@contextmanager
-def _stack(settings: RushSettings) -> Iterator[Stack]:
-    with ExitStack() as exits:
-        if settings.broken:
-            print("starting a private stack with a broken gate", flush=True)
-            yield exits.enter_context(private_stack(BROKEN_PROCFILE))
-        else:
-            yield exits.enter_context(running_or_private_stack(settings.data_dir))
+def _stack(settings: RushSettings) -> AbstractContextManager[Stack]:
+    if not settings.broken:
+        return running_or_private_stack(settings.data_dir)
+    print("starting a private stack with a broken gate", flush=True)
+    return private_stack(BROKEN_PROCFILE)
 
 
 def _rush(settings: RushSettings, stack: Stack) -> int:
