@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from ops.stack import read_stack
 from tests.e2e.whole_stack import PROCFILE, Shop, new_folder
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.demo_shop import PATIENCE_MS
 from tests.e2e.whole_stack import Shop
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 CROWD = (4_000, 8_000, 400)
 """Users, requests, coupons: busy for seconds, so that what is broken is broken in a rush."""

@@ -21,7 +21,7 @@ from ops.processes import free_port as any_free_port
 from ops.processes import port_is_free, spawn
 from ops.stores import STORE_ENVIRONMENT, RunningStore, open_log
 from ops.valkey import server_binary
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 PASSWORD = "a password/with:odd@characters"
 """Written into URLs with the odd characters quoted, so that a client that forgets to unquote them is found out."""

@@ -19,7 +19,7 @@ from tests.cluster.members import PASSWORD, Member, data_server
 from tests.cluster.rushes import CLUSTER_LANES, Ended, asleep, coupon_rush, order_rush, stack_on
 from tests.cluster.sentinel import SentinelTopology, sentinel_topology
 from tests.cluster.shards import ClusterTopology, cluster_topology
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 BEHIND = 50
 """How many decisions of a lane a replica misses before it takes over."""

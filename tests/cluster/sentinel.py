@@ -11,7 +11,7 @@ from urllib.parse import quote
 import redis
 
 from tests.cluster.members import PASSWORD, Front, Member, data_servers, sentinel_server
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 SERVICE = "shop"
 QUORUM = 2

@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from engine.gate import keys
 from tests.cluster.members import PASSWORD, Front, Member, Settings, data_servers
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 SLOTS = 16_384
 SHARDS = 3

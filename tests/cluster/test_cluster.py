@@ -31,7 +31,7 @@ from tests.integration.shop import (
     order,
     state_of,
 )
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 SLOTS = 16384
 ANNOUNCED_AS = "cluster-announce-port"

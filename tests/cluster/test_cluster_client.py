@@ -27,7 +27,7 @@ from tests.cluster.asking import (
 )
 from tests.cluster.members import paused
 from tests.cluster.shards import ClusterTopology
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 LANES = 16
 LOST = 0

@@ -15,7 +15,7 @@ from ops.stack import Stack
 from tests.cluster.rushes import CLUSTER_LANES
 from tests.cluster.scenarios import ORDERS_AND_A_DEAD_SHARD_PRIMARY, cluster_stack
 from tests.cluster.shards import SHARDS, ClusterTopology
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 BUSY_WITHIN_SECONDS = 1.5
 MENDED_WITHIN_SECONDS = 20.0

@@ -23,7 +23,7 @@ from tests.cluster.asking import (
 )
 from tests.cluster.members import Member
 from tests.cluster.sentinel import HELLO_MS, SERVICE, SentinelTopology
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture

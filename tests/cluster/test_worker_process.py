@@ -19,7 +19,7 @@ from engine.flow.bell import DRAIN_QUEUE
 from ops.processes import PROJECT_ROOT, dying_with_us
 from tests.cluster.members import Member, data_server, paused
 from tests.cluster.scenarios import url_of
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 HANGING_PATIENCE_SECONDS = 30.0
 

@@ -26,7 +26,7 @@ from ops.rolling_restart import rolling_restart
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
 from tests.e2e.whole_stack import Shop, new_folder
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 PASSWORD = "a-password-for-tests"
 ROLE_OF = {"web": "web", "worker": "worker", "followups": "worker", "scheduler": "scheduler", "release": "scheduler"}

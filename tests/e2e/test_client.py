@@ -18,7 +18,7 @@ from tests.browser.demo_shop import open_demo_shop
 from tests.e2e.client_page import examples
 from tests.e2e.whole_stack import BreakableShop
 from tests.e2e.whole_stack import Shop as WholeShop
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture(scope="module")

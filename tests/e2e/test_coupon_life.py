@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.e2e.whole_stack import Shop, assert_problem, created
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 INVALID_REQUEST = (400, "INVALID_REQUEST", "유효하지 않은 요청")
 KEY_REUSED = (422, "IDEMPOTENCY_KEY_REUSED", "같은 멱등키로 다른 요청을 보낼 수 없습니다")

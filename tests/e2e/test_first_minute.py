@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.whole_stack import PROCFILE, new_folder
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 WORRYING = re.compile(r"warn|error|alarm|traceback|critical", re.IGNORECASE)
 PUBLISHED = "made 1 coupons and 10 products live"

@@ -16,7 +16,7 @@ from ops.metrics_folder import metrics_folder
 from ops.processes import children_of
 from tests.e2e.scrapes import Scrape, scrape
 from tests.e2e.whole_stack import ANSWER_SECONDS, Shop
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 COUPONS = 40
 USERS = 60

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.whole_stack import PROCFILE, Shop, new_folder
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ops.postgres_home import find_home
 from ops.processes import free_port
 from ops.valkey import start_valkey
 from tests.e2e.whole_stack import PROCFILE, BreakableShop, Shop, new_folder
-from tests.integration.stack_driver import StackDriver
+from tests.stack.stack_driver import StackDriver
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ops.stack import Stack
 from scheduler.main import SCHEDULER_LOCK, SILENCE_SECONDS
 from tests.e2e.keep_alive_crowd import Crowd
 from tests.e2e.whole_stack import Shop, new_folder
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 ROLLED = ("web", "worker.1", "worker.2", "followups", "scheduler")
 QUANTITY = 1_000_000

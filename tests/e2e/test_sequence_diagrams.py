@@ -9,7 +9,7 @@ import pytest
 
 from engine.gate import keys
 from tests.e2e.whole_stack import BreakableShop, Shop, assert_problem, created
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 BUSY = (503, "BUSY", "잠시 후 다시 시도해주세요")
 TEMPORARY_ERROR = (503, "TEMPORARY_ERROR", "일시적인 오류가 발생했습니다")

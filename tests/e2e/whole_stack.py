@@ -19,7 +19,7 @@ from ops.postgres import start_postgres
 from ops.processes import PROJECT_ROOT, free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
-from tests.integration.stack_driver import StackDriver, wait_until
+from tests.stack.stack_driver import StackDriver, wait_until
 
 PROCFILE = ("--procfile", str(PROJECT_ROOT / "Procfile"))
 ANSWER_SECONDS = 15.0

@@ -17,7 +17,7 @@ from engine.gate.server import refuse_eviction
 from ops.processes import free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
-from tests.integration.stack_driver import StackDriver
+from tests.stack.stack_driver import StackDriver
 
 EVICTING = ("allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random")
 

@@ -13,7 +13,7 @@ from tests.faults.machine.machine import Machine, running_machine
 from tests.faults.machine.runs import Run, short
 from tests.faults.machine.stack import LANES
 from tests.faults.machine.verdict import Kind
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 def test_whatever_dies_sleeps_or_goes_deaf_every_word_to_a_client_was_true(

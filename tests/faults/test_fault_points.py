@@ -15,7 +15,7 @@ import pytest
 
 from engine import fault_points
 from ops.processes import PROJECT_ROOT
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 REACHES = "from engine.fault_points import reach\nreach('here')\nprint('came through', flush=True)\n"
 

@@ -22,7 +22,7 @@ from ops.stores import RunningStore
 from ops.valkey import start_valkey
 from tests.conftest import EngineMaker
 from tests.integration.shop import add_product, add_user, drain_all, order, state_of
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from engine.context import Engine
 from ops.processes import PROJECT_ROOT, dying_with_us
 from scheduler.main import SCHEDULER_LOCK, SILENCE_SECONDS
 from tests.conftest import EngineMaker
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 HOLDER = text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND granted")
 

@@ -12,7 +12,7 @@ import pytest
 
 from ops.processes import free_port
 from tests.faults.tcp_proxy import DELAY_SECONDS, Mode, Proxy, Route
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 SOON_SECONDS = 0.3
 

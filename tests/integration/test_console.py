@@ -19,7 +19,7 @@ from engine.upkeep.guard import watch_lanes
 from tests.conftest import EngineMaker
 from tests.integration.offers import offer, win, win_all
 from tests.integration.shop import drain_all
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture(params=[1, 4])

@@ -30,7 +30,7 @@ from tests.integration.placed_orders import (
     rows,
     statuses,
 )
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 pytestmark = pytest.mark.usefixtures("longest_delays")
 

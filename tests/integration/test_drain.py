@@ -28,7 +28,7 @@ from tests.integration.offers import (
     win,
     win_all,
 )
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from engine.shop.issuance import issue_coupon
 from engine.shop.loading import Line, LinesRefused, UserLine, load_users
 from engine.shop.product_offers import list_products, publish_product_changes
 from ops.csv_lines import PROBLEMS_SHOWN, CsvLines
-from tests.integration.audited_shop import found_off
+from tests.audit.audited_shop import found_off
 from tests.integration.command_line import done, ops, refused
 from tests.integration.placed_orders import execute, rows, without_redis
 from tests.integration.shop import drain_all, order, state_of

@@ -25,7 +25,7 @@ from tests.integration.command_line import done, ops, refused
 from tests.integration.offers import assert_recorded_once, lane_of, offer, waiting, win, win_all
 from tests.integration.placed_orders import rows, without_redis
 from tests.integration.shop import add_product, add_user, assert_conserved, available, drain_all, order, state_of
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture

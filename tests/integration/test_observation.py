@@ -27,8 +27,8 @@ from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.guard import watch_lanes
 from engine.upkeep.observation import observe_ledger, observe_queues
 from scheduler import jobs
+from tests.audit.audited_shop import open_shop
 from tests.integration import placed_orders, shop
-from tests.integration.audited_shop import open_shop
 from tests.integration.offers import lane_of, offer, win, win_all
 from tests.integration.placed_orders import add_order, execute, without_ledger, without_redis
 from workers.main import Worker

@@ -22,7 +22,7 @@ from engine.shop.product_offers import ProductChange, ProductView, change_produc
 from tests.integration.placed_orders import statements_of, with_settings, without_ledger, without_redis
 from tests.integration.products_on_sale import create, in_one_lane_and_in_several, listed
 from tests.integration.shop import add_user, order
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 def set_available(engine: Engine, product_id: int, units: int) -> None:

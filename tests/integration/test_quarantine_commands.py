@@ -21,7 +21,7 @@ from engine.upkeep import console
 from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.guard import watch_lanes
 from engine.upkeep.rebuild import rebuild_now
-from tests.integration.audited_shop import found_off
+from tests.audit.audited_shop import found_off
 from tests.integration.command_line import done, ops, refused
 from tests.integration.offers import assert_recorded_once, offer, quarantined, recorded, state, win, win_all
 from tests.integration.placed_orders import execute, rows

@@ -10,7 +10,7 @@ import pytest
 from engine.context import Engine
 from engine.upkeep.auditing.findings import CheckName
 from ops import migrate
-from tests.integration.audited_shop import found_off
+from tests.audit.audited_shop import found_off
 from tests.integration.command_line import done, ops, refused
 from tests.integration.offers import offer, win_all
 from tests.integration.placed_orders import rows, without_ledger, without_redis

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from engine.token_keys import UnusableKey
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 from tests.unit.bearers import bearer, ec_key, forged, public_jwk, rsa_key, token
 from web import key_sources
 from web.key_sources import (

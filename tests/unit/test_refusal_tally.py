@@ -11,7 +11,7 @@ import pytest
 from engine.errors import GateUnavailable
 from engine.outcomes import Refusal, Refused
 from engine.shop import issuance
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 from web.app import create_app
 from web.current import EXTENSION
 from web.refusal_tally import MOST_NAMES, RefusalTally

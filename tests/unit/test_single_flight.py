@@ -9,7 +9,7 @@ import pytest
 
 from engine.caching.single_flight import SingleFlight
 from engine.errors import LedgerUnavailable
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 
 class Work:

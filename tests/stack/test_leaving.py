@@ -18,7 +18,7 @@ from engine.service_manager import BACKLOG, given_listeners, open_listeners, tel
 from ops.processes import PROJECT_ROOT, children_of, signal_quietly, spawn
 from ops.rolling import ReadySignal
 from ops.supervisor import LISTENERS
-from tests.integration.stack_driver import await_gone, family_of, wait_until
+from tests.stack.stack_driver import await_gone, family_of, wait_until
 
 NO_STORES = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/nobody"}
 """``/healthz`` needs neither."""

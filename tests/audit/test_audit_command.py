@@ -13,7 +13,7 @@ import pytest
 from engine.context import Engine
 from engine.upkeep.auditing.findings import CheckName
 from ops.processes import PROJECT_ROOT, free_port
-from tests.integration.audited_shop import Shop, leave_under_way, open_shop
+from tests.audit.audited_shop import Shop, leave_under_way, open_shop
 from tests.integration.placed_orders import execute, rows
 
 NAMED = ("REDIS_URL", "QUEUE_REDIS_URL", "DATABASE_URL", "DATA_DIR", "LANES")

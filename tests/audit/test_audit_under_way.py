@@ -23,7 +23,7 @@ from engine.upkeep.audit import RegularAudit, Report, audit
 from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.guard import watch_lanes
 from scheduler import jobs
-from tests.integration.audited_shop import QUICK, Shop, cancel, found_off, leave_under_way, open_shop
+from tests.audit.audited_shop import QUICK, Shop, cancel, found_off, leave_under_way, open_shop
 from tests.integration.placed_orders import execute, without_ledger, without_redis
 from tests.integration.products_on_sale import in_one_lane_and_in_several
 from tests.integration.shop import drain_all, order, overdue

@@ -20,7 +20,7 @@ from ops.postgres import discard_postgres, start_postgres
 from ops.problems import StackProblem
 from ops.processes import PROJECT_ROOT, children_of, free_port
 from ops.valkey import FSYNC_CHOICES, start_valkey
-from tests.integration.stack_driver import await_gone
+from tests.stack.stack_driver import await_gone
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
 

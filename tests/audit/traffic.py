@@ -27,10 +27,10 @@ from engine.shop.cancellation import cancel_order
 from engine.shop.issuance import issue_coupon
 from engine.shop.orders import OrderAsk, place_order
 from engine.shop.product_offers import ProductChange
-from tests.integration.audited_shop import Shop
+from tests.audit.audited_shop import Shop
 from tests.integration.placed_orders import rows
 from tests.integration.shop import add_user
-from tests.integration.stack_driver import wait_until
+from tests.stack.stack_driver import wait_until
 
 USERS = range(100, 120)
 PAUSE_SECONDS = 0.002

@@ -22,7 +22,7 @@ from ops.postgres import start_postgres
 from ops.processes import free_port, is_alive
 from ops.stack import read_stack
 from ops.valkey import start_valkey
-from tests.integration.stack_driver import StackDriver, await_gone, family_of, wait_until
+from tests.stack.stack_driver import StackDriver, await_gone, family_of, wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ops.commands.program import program
-from tests.integration.stack_driver import StackDriver
+from tests.stack.stack_driver import StackDriver
 
 
 def test_without_a_stack_there_is_nothing_to_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.context import Engine
 from engine.upkeep.audit import audit
 from engine.upkeep.auditing.findings import CheckName
-from tests.integration.audited_shop import QUICK, found_off, leave_under_way, open_shop
+from tests.audit.audited_shop import QUICK, found_off, leave_under_way, open_shop
 from tests.integration.products_on_sale import in_one_lane_and_in_several
 
 

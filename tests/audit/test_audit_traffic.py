@@ -9,10 +9,10 @@ from engine.flow.holds import sweep_holds
 from engine.upkeep.audit import audit
 from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.auditing.looking import Patience
-from tests.integration.audited_shop import Shop, found_off, open_shop, work_off
+from tests.audit.audited_shop import Shop, found_off, open_shop, work_off
+from tests.audit.traffic import USERS, prepare, traffic
 from tests.integration.products_on_sale import in_one_lane_and_in_several
 from tests.integration.shop import drain_all, overdue
-from tests.integration.traffic import USERS, prepare, traffic
 
 PATIENCE = Patience(lasting_seconds=5.0, look_again_seconds=0.05)
 COMPLETE_AUDITS = 8

@@ -31,8 +31,8 @@ from engine.upkeep.auditing.lanes import audit_decisions
 from engine.upkeep.auditing.looking import Looking
 from engine.upkeep.auditing.stock import audit_stock
 from engine.upkeep.guard import watch_lanes
+from tests.audit.audited_shop import QUICK, Shop, cancel, open_shop
 from tests.conftest import EngineMaker
-from tests.integration.audited_shop import QUICK, Shop, cancel, open_shop
 from tests.integration.offers import win_all
 from tests.integration.shop import drain_all, order, overdue
 

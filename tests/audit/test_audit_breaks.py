@@ -11,7 +11,7 @@ from engine.context import Engine
 from engine.gate import keys
 from engine.upkeep.auditing.findings import CheckName
 from engine.upkeep.auditing.looking import Patience
-from tests.integration.audited_shop import QUICK, Shop, cancel, found_off, open_shop
+from tests.audit.audited_shop import QUICK, Shop, cancel, found_off, open_shop
 from tests.integration.offers import win_all
 from tests.integration.stock_driver import NONCE, reserve
 
