@@ -174,8 +174,10 @@ class _Killer:
         if not self._outcomes.exists() or (self._told and len(self.killed) == len(self._size.chaos)):
             return
         with open(self._outcomes, "rb") as file:
-            orders = sum(b'"name": "order"' in line for line in file)
-        if not self._told and orders >= self._size.attempts / 3:
+            answered = [json.loads(line) for line in file if b'"name": "order"' in line and line.endswith(b"\n")]
+        orders, accepted = len(answered), sum(answer["requestId"] is not None for answer in answered)
+        # Units go first: waiting for the attempts alone would find nothing left to decide.
+        if not self._told and (orders >= self._size.attempts / 3 or accepted >= self._size.units / 3):
             self._told = True
             self._size.moment.has_come()
         if len(self.killed) == len(self._size.chaos) or orders < self._next_kill():

@@ -48,7 +48,7 @@ def coupon_rush(stack: Stack, reports: Path, fault: Callable[[], None], **sizes:
 
 
 def order_rush(stack: Stack, reports: Path, fault: Callable[[], None], **sizes: int) -> Ended:
-    """A crowd for a product; the fault strikes when a third of the orders is answered."""
+    """A crowd for a product; the fault strikes when a third of the units is promised, or of the orders answered."""
     size = {"ORDERS": 1200, "USERS": 200, "UNITS": 300} | sizes
     return _rush(["loadtests.shop_run", "order_rush"], stack, reports, fault, size)
 

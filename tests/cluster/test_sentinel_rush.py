@@ -32,5 +32,5 @@ def test_a_coupon_rush_survives_a_killed_primary(running: Running, tmp_path: Pat
 
 def test_an_order_rush_survives_a_failover_to_a_lagging_replica_and_back(running: Running, tmp_path: Path) -> None:
     topology, stack = running
-    ORDERS_THERE_AND_BACK.run_on(topology, stack, tmp_path, ORDERS=900, USERS=100, UNITS=300).assert_passed()
+    ORDERS_THERE_AND_BACK.run_on(topology, stack, tmp_path, ORDERS=900, USERS=100, UNITS=600).assert_passed()
     topology.await_health()
