@@ -27,6 +27,7 @@ from engine.upkeep.guard import watch_lanes
 from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey
+from tests.emptying import EMPTYING
 
 TESTS = Path(__file__).parent
 
@@ -50,36 +51,6 @@ SCHEMA = text("""
         SELECT concat_ws(' ', proname, prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
     ) AS parts (part)
 """)
-
-
-EMPTYING = text("""
-    DO $emptying$
-    DECLARE
-        filled regclass[];
-        each record;
-    BEGIN
-        -- Neither references nor triggers are looked at: everything goes.
-        SET LOCAL session_replication_role = replica;
-        FOR each IN SELECT oid::regclass AS name FROM pg_class
-                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
-        LOOP
-            EXECUTE format('DELETE FROM %s', each.name);
-            IF pg_relation_size(each.name) > 1000000 THEN
-                filled := filled || each.name;
-            END IF;
-        END LOOP;
-        FOR each IN SELECT schemaname, sequencename, start_value FROM pg_sequences WHERE last_value IS NOT NULL
-        LOOP
-            PERFORM setval(format('%I.%I', each.schemaname, each.sequencename), each.start_value, false);
-        END LOOP;
-        IF filled IS NOT NULL THEN
-            EXECUTE (SELECT 'TRUNCATE ' || string_agg(name::text, ', ') || ' CASCADE' FROM unnest(filled) AS name);
-        END IF;
-    END
-    $emptying$
-""")
-"""Deleting a few rows is ten times faster than TRUNCATE, which makes new files for every table and index; only where
-rows by the thousand have been, what they leave behind would slow the next tests down."""
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +129,7 @@ def database_url(migrated_database: MigratedDatabase) -> str:
         connection.execute(OTHERS_OUT)
         unchanged = connection.execute(SCHEMA).scalar_one() == migrated_database.schema
         if unchanged:
-            connection.execute(EMPTYING)
+            connection.execute(text(EMPTYING))
         else:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))

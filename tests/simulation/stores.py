@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from engine.flow.bell import Bell
 from engine.gate import keys, scripts
 from engine.gate.gate import Gate
 from engine.ledger.schema import migrate
+from tests.emptying import EMPTYING
 from tests.simulation.doctored import CLOCK, SERVER, scripts_in_a_simulated_world
 
 DATABASE = "seonchak_simulation"
@@ -68,7 +69,6 @@ class Stores:
     monitor: psycopg.Connection[Any]
     raw: Any
     """A client that gives bytes, for copies."""
-    _emptying: str = field(default="", repr=False)
 
     @classmethod
     @contextmanager
@@ -94,7 +94,6 @@ class Stores:
             psycopg.connect(plain, autocommit=True) as monitor,
         ):
             stores = cls(engine, ledger, monitor, raw)
-            stores._emptying = _emptying_statements(monitor)
             stores._warm_up()
             try:
                 with scripts_in_a_simulated_world():
@@ -118,12 +117,7 @@ class Stores:
                 pipeline.script_load(path.read_text(encoding="utf-8"))
             pipeline.set(CLOCK, OPENING_MS)
             pipeline.execute()
-        self.monitor.execute(self._emptying.encode())
-
-    def truncate(self) -> None:
-        """As :meth:`empty`, and the files on disk shrink; slower, so only now and then."""
-        tables = ", ".join(_tables(self.monitor))
-        self.monitor.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+        self.monitor.execute(EMPTYING.encode())
 
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """What the ledger says to a query, seen from outside."""
@@ -197,27 +191,6 @@ def _make_database(postgres_url: str) -> str:
         connection.execute(text(f"ALTER DATABASE {DATABASE} SET deadlock_timeout = '1ms'"))
     administrator.dispose()
     return make_url(postgres_url).set(database=DATABASE).render_as_string(hide_password=False)
-
-
-def _tables(connection: psycopg.Connection[Any]) -> Sequence[str]:
-    found = connection.execute(
-        b"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1"
-    )
-    return [str(row[0]) for row in found]
-
-
-def _emptying_statements(connection: psycopg.Connection[Any]) -> str:
-    """Deleting a handful of rows is thirty times faster than TRUNCATE; references are not looked at meanwhile."""
-    sequences = connection.execute(b"SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
-    return ";".join(
-        (
-            "BEGIN",
-            "SET LOCAL session_replication_role = replica",
-            *(f"DELETE FROM {table}" for table in _tables(connection)),
-            *(f"SELECT setval('{row[0]}', 1, false)" for row in sequences),
-            "COMMIT",
-        )
-    )
 
 
 __all__ = ["BACKLOG_LIMIT", "Copy", "SilentBell", "Stores"]
