@@ -25,8 +25,9 @@ CROWD = 8
 
 def rush(shop: Shop, coupon_id: int) -> list[int]:
     """Every user asks twice, many at a time; the statuses of the answers."""
-    askers = [user_id for user_id in range(1, USERS + 1) for _ in range(2)]
     with ThreadPoolExecutor(CROWD) as crowd:
+        users = crowd.map(lambda _: shop.add_user(), range(USERS))
+        askers = [user_id for user_id in users for _ in range(2)]
         return list(crowd.map(lambda user_id: shop.issue(coupon_id, user_id).status_code, askers))
 
 
@@ -109,13 +110,13 @@ def test_what_the_regular_audit_found_is_told(shop: Shop) -> None:
 
 def test_several_processes_have_a_share_in_the_sums(shop: Shop) -> None:
     """The negative control: were one process' numbers shown for all, the sum would be one of the shares."""
-    folder = metrics_folder(Path(shop.driver.stack.data_dir))
+    folder, body = metrics_folder(Path(shop.driver.stack.data_dir)), {"userId": shop.add_user()}
     counted: list[float] = []
 
     def both_have_issued() -> bool:
         # On a connection of its own: one that is kept is always the same process'.
         with httpx.Client(base_url=shop.client.base_url, timeout=ANSWER_SECONDS) as alone:
-            assert alone.post(f"/coupons/{shop.add_coupon(quantity=1)}/issue", json={"userId": 1}).status_code == 202
+            assert alone.post(f"/coupons/{shop.add_coupon(quantity=1)}/issue", json=body).status_code == 202
         shares = [issued_in(folder / f"counter_{pid}.db") for pid in children_of(shop.driver.stack.pids["web"])]
         counted[:] = [share for share in shares if share]
         return len(counted) == 2
@@ -150,9 +151,9 @@ def test_what_was_counted_stays_when_a_web_process_is_killed(shop: Shop) -> None
 
 def test_how_the_stores_stand_is_told_by_the_scheduler_alone(shop: Shop) -> None:
     wait_until(lambda: "0" in scrape(shop).labels_of("seonchak_outbox_entries", "lane"), "the lane is observed")
-    coupon_id = shop.add_coupon(quantity=1)
+    coupon_id, user_id = shop.add_coupon(quantity=1), shop.add_user()
     with shop.coupon_locked(coupon_id):
-        assert shop.issue(coupon_id, 1).status_code == 202
+        assert shop.issue(coupon_id, user_id).status_code == 202
         wait_until(lambda: scrape(shop).value("seonchak_outbox_entries", lane="0") == 1, "one decision waits")
         wait_until(lambda: scrape(shop).value("seonchak_outbox_head_age_seconds", lane="0") > 1, "its age is told")
     wait_until(lambda: scrape(shop).value("seonchak_outbox_entries", lane="0") == 0, "it waits no more")

@@ -35,7 +35,7 @@ def test_an_order_is_seen_in_the_web_in_the_drain_and_in_its_followups(shop: Sho
 
 
 def test_a_coupon_is_seen_in_the_web_and_in_the_drain(shop: Shop) -> None:
-    request_id = shop.issue(shop.add_coupon(), 7).json()["requestId"]
+    request_id = shop.issue(shop.add_coupon(), shop.add_user()).json()["requestId"]
     wait_until(lambda: seen_in(shop, request_id) == {"web", "drain"}, "all who had it have named it")
 
 

@@ -51,7 +51,7 @@ def test_five_hundred_half_sent_bodies_do_not_stop_the_service(shop: Shop, half_
 
 def test_a_body_that_comes_slowly_but_in_time_is_answered(shop: Shop) -> None:
     coupon = shop.add_coupon()
-    body = b'{"userId": 7}'
+    body = b'{"userId": %d}' % shop.add_user()
     head = HALF[: HALF.index(b"Content-Length")] % coupon + b"Content-Length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", shop.driver.port), timeout=30) as connection:
         connection.sendall(head)
