@@ -13,6 +13,10 @@ from web.limits import is_counted_here, whereabouts
 from web.problems import Forbidden, NotAuthenticated, TooManyRequests
 from web.tokens import ANYBODY, Caller, Unauthenticated
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITE = frozenset({None, "none", "same-origin"})
+"""What ``Sec-Fetch-Site`` says of a page of ours, of a person at the address bar, and of no browser at all."""
+
 
 def identify_caller(_endpoint: str | None, _variables: dict[str, Any] | None) -> None:
     """Find out who calls, and whether this route is for them.
@@ -22,6 +26,7 @@ def identify_caller(_endpoint: str | None, _variables: dict[str, Any] | None) ->
     """
     authenticator = current_authenticator()
     if authenticator is None:
+        _refuse_pages_of_others()
         g.caller = ANYBODY
         return
     access = _access()
@@ -67,6 +72,16 @@ def current_caller() -> Caller:
 def act_for(user_id: int) -> None:
     """Raises Forbidden unless the caller may act in this user's name."""
     if not current_caller().may_act_for(user_id):
+        raise Forbidden
+
+
+def _refuse_pages_of_others() -> None:
+    """Without tokens, any page that is open in a browser on this machine could cancel an order or start a rush.
+
+    A browser asks us before it sends JSON from another site's page, and we never say yes; a POST without a body it just
+    sends. With tokens, there is nothing that a browser would add by itself.
+    """
+    if request.method not in _READING and request.headers.get("Sec-Fetch-Site") not in _OWN_SITE:
         raise Forbidden
 
 

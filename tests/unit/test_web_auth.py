@@ -295,6 +295,22 @@ def test_an_order_is_cancelled_in_the_name_of_whoever_may(
     assert cancelled_for == ([] if status == 403 else [on_behalf_of])
 
 
+# Without tokens
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [(None, 200), ("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403), ("anything", 403)],
+)
+def test_without_tokens_another_sites_page_changes_nothing(asked: list[str], site: str | None, status: int) -> None:
+    engine: Any = SimpleNamespace()
+    open_to_all = create_app(engine).test_client()
+    headers = {} if site is None else {"Sec-Fetch-Site": site}
+    assert open_to_all.post("/api/v1/orders/1/cancel", headers=headers).status_code == status
+    assert asked == (["cancel_order"] if status == 200 else [])
+    assert open_to_all.get("/api/v1/products", headers=headers).status_code == 200
+
+
 # What callers are told besides
 
 
