@@ -11,7 +11,10 @@ from tests.faults.machine.outcomes import Round
 from tests.faults.machine.plans import TOGETHER, PointPlans, random_plan, reachable_points
 from tests.faults.test_fault_points import points_in_the_table
 
-MACHINE: Any = SimpleNamespace(stack=SimpleNamespace(clock=object()))
+LANES = 2
+MACHINE: Any = SimpleNamespace(
+    stack=SimpleNamespace(clock=object(), engine=SimpleNamespace(gate=SimpleNamespace(lanes=LANES)))
+)
 ALL = frozenset(points_in_the_table())
 WITHOUT_CLOCK: Any = SimpleNamespace(stack=SimpleNamespace(clock=None))
 
@@ -65,3 +68,4 @@ def test_chance_repeats_itself_with_its_seed_and_asks_nothing_of_a_store_that_is
         assert plan.meanwhile is None
         assert all(injection.point.provoke is None for injection in plan.injections)
     assert any(plan.meanwhile is not None and plan.disturbances for plan in first)
+    assert {injection.point.name for plan in first for injection in plan.injections} == reachable_points(LANES)

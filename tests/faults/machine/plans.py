@@ -89,10 +89,11 @@ def disturbance_plans(machine: Machine) -> Iterator[Plan]:
 
 def random_plan(machine: Machine, chance: random.Random) -> Plan:
     """Whatever may meet: some points, each to die or to sleep at, perhaps a disturbance on top."""
+    reachable = reachable_points(machine.stack.engine.gate.lanes)
     injections = [
         Injection(point, SLEEP if chance.random() < SOAK_SLEEP_PROBABILITY else KILL)
         for points, count in TOGETHER
-        for point in chance.sample(points, chance.randint(0, count))
+        for point in chance.sample([each for each in points if each.name in reachable], chance.randint(0, count))
     ]
     disturbances: tuple[Disturbance, ...] = ()
     if not injections or chance.random() < SOAK_DISTURBANCE_PROBABILITY:
