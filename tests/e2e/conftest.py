@@ -1,4 +1,7 @@
-"""Two shops for all end-to-end tests: one as it comes, and one whose stores a test may take away for a while."""
+"""Two shops for the end-to-end tests: one as it comes, and one whose stores a test may take away for a while.
+
+They live as long as these tests go on: a stack that nobody asks anything costs some of the other tests' time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ops.postgres import discard_postgres
 from tests.e2e.whole_stack import BreakableShop, Shop, new_folder, open_breakable_shop, open_shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop() -> Iterator[Shop]:
     """The whole stack on stores of its own."""
     shop = open_shop()
@@ -20,13 +23,13 @@ def shop() -> Iterator[Shop]:
     shop.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(shop: Shop) -> httpx.Client:
     """A client of the shop."""
     return shop.client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def breakable_shop() -> Iterator[BreakableShop]:
     """The whole stack on stores that can be killed. Whoever kills one brings it back."""
     stores = new_folder()

@@ -11,7 +11,7 @@ from ops.postgres import discard_postgres
 from tests.e2e.whole_stack import BreakableShop, new_folder, open_breakable_shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop() -> Iterator[BreakableShop]:
     """The whole stack on stores that can be killed; it may be restarted as often as it is killed."""
     stores = new_folder()
