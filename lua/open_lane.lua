@@ -36,5 +36,5 @@ end
 
 redis.call('HSET', lane_key, 'open', '1', 'epoch', epoch, 'built_epoch', epoch, 'replid', replid,
   'last_number', last_number, 'lanes', lanes, 'request_key', request_key, 'returned', '0')
-redis.call('HDEL', lane_key, 'building')
+redis.call('HDEL', lane_key, 'building', 'claim')
 return {'opened'}

@@ -1,7 +1,7 @@
 """Building a lane from the ledger: every write carries the build's token, and the gate refuses one that is stale.
 
-The token is the epoch that the ledger gave this rebuild. Whoever comes later has a greater one; from then on all that
-an earlier rebuild still writes, however long it slept, is refused (:class:`Superseded`).
+The token is the epoch that the ledger gave this rebuild. It holds until somebody else closes the lane to build it; from
+then on all that an earlier rebuild still writes, however long it slept, is refused (:class:`Superseded`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ class Superseded(GateUnavailable):
 class LaneBuild:
     """One rebuild of one lane, from its beginning to its opening."""
 
-    def __init__(self, gate: Gate, state: LaneState, epoch: int) -> None:
-        """``state`` is the lane as it was examined; ``epoch`` was taken from the ledger for this rebuild."""
+    def __init__(self, gate: Gate, state: LaneState, epoch: int, claim: str) -> None:
+        """``state`` is the lane as it was examined, ``claim`` what it was closed with; ``epoch`` was taken from the
+        ledger for this rebuild, after that."""
         self._gate = gate
         self._lane = state.lane
         self._replid = state.replid
         self._epoch = epoch
+        self._claim = claim
 
     def begin(self) -> None:
-        """Close the lane for all but this build. Raises Superseded, GateUnavailable."""
-        self._run("begin_build", [], [self._epoch, self._replid])
+        """From now on the lane takes what this build writes. Raises Superseded, GateUnavailable."""
+        self._run("begin_build", [], [self._epoch, self._replid, self._claim])
 
     def forget_holds(self) -> int:
         """Drop every hold; how many there were."""

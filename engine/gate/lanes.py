@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 from engine.errors import GateUnavailable
 from engine.gate import keys
+from engine.gate.building import Superseded
 from engine.gate.gate import Gate, LaneState, unavailability_translated
 
 
-def close_lane(gate: Gate, state: LaneState) -> None:
-    """From now on the lane decides nothing. Raises GateUnavailable if it is not the lane any more that was examined."""
-    reply = gate.run("close_lane", [keys.lane(state.lane)], [_text(state.epoch)])
+def close_lane(gate: Gate, state: LaneState) -> str:
+    """From now on the lane decides nothing; the claim to build it, which lasts until somebody else closes the lane.
+
+    Whoever means to take an epoch for that has to have read the ledger's newest one before. Raises Superseded if it is
+    not the lane any more that was examined.
+    """
+    claim = secrets.token_hex(8)
+    reply = gate.run("close_lane", [keys.lane(state.lane)], [_text(state.epoch), claim])
     if reply[0] == "lane_changed":
-        raise GateUnavailable(f"lane {state.lane} was opened by somebody else under epoch {reply[1]}")
+        raise Superseded(f"lane {state.lane} was opened by somebody else under epoch {reply[1]}")
+    return claim
 
 
 def approve_lane(gate: Gate, state: LaneState, epoch: int) -> None:

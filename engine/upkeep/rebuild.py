@@ -3,7 +3,10 @@
 Whoever dies in the middle leaves a closed lane, which the guard finds and rebuilds from the start. Whoever sleeps in
 the middle may find, when they wake, that somebody else has opened the lane and that it sells. So each step is refused
 if the one before is not the last thing that happened to the lane: closing names the epoch that was examined, the ledger
-gives an epoch only to whoever knows its newest one, and the gate takes nothing but from the build with the newest one.
+gives an epoch only to whoever knows its newest one, and the gate takes nothing but from who closed it last.
+
+Who finds a lane closed closes it all the same: somebody may be building it, and would open it under an epoch which the
+next one does not stand on.
 """
 
 from __future__ import annotations
@@ -87,8 +90,7 @@ def rebuild_lane(engine: Engine, state: LaneState, recorded: Progress | None) ->
 def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> None:
     lane = state.lane
     request_key = recorded_request_key(engine)
-    if state.open:
-        close_lane(engine.gate, state)
+    claim = close_lane(engine.gate, state)
     reach("rebuild.closed")
     drained = _drain_outbox(engine, lane) + _drain_others(engine, lane, 1 + (0 if recorded is None else recorded.epoch))
     # Looked at once more: decisions may have been made until the lane was closed.
@@ -99,7 +101,7 @@ def _rebuild(engine: Engine, state: LaneState, recorded: Progress | None) -> Non
     if begun is None:
         raise Superseded(f"lane {lane} was taken on by somebody else")
     reach("rebuild.begun")
-    build = LaneBuild(engine.gate, state, begun.epoch)
+    build = LaneBuild(engine.gate, state, begun.epoch, claim)
     build.begin()
     holds = build.forget_holds()
     with engine.ledger.snapshot() as connection:

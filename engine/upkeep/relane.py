@@ -86,13 +86,13 @@ def _take(old: Engine, lane: int) -> _Taken:
     state = old.gate.inspect(lane)
     if state.open or state.backlog:
         raise _overtaken(lane)
-    has = standing_of(state)
+    claim, has = close_lane(old.gate, state), standing_of(state)
     begun = old.ledger.run(
         lambda connection: progress.begin_epoch(connection, lane, examined=examined, has=has, rebuilt=True)
     )
     if begun is None:
         raise _overtaken(lane)
-    build = LaneBuild(old.gate, state, begun.epoch)
+    build = LaneBuild(old.gate, state, begun.epoch, claim)
     build.begin()
     return _Taken(begun, has, build)
 

@@ -40,8 +40,21 @@ class LaneDriver:
         seconds, microseconds = self.client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    def close(self, claim: str = "claim") -> list[Any]:
+        """As who has just examined the lane."""
+        examined = self.client.hget(self.lane_key, "epoch") or ""
+        return self.gate.run("close_lane", [self.lane_key], [examined, claim])
+
     def begin_build(self, epoch: Argument, replid: str = "") -> list[Any]:
-        return self.gate.run("begin_build", [self.lane_key], [epoch, replid or self.replid])
+        """As who has closed the lane for that. Who would be refused even then closes nothing."""
+        refused = self.begin_closed(epoch, replid, claim="")
+        if refused != ["superseded"]:
+            return refused
+        self.close()
+        return self.begin_closed(epoch, replid)
+
+    def begin_closed(self, epoch: Argument, replid: str = "", claim: str = "claim") -> list[Any]:
+        return self.gate.run("begin_build", [self.lane_key], [epoch, replid or self.replid, claim])
 
     def open_built(self, epoch: Argument, last_number: Argument = 0, replid: str = "") -> list[Any]:
         arguments: list[Argument] = [epoch, replid or self.replid, last_number, self.gate.lanes, REQUEST_KEY]

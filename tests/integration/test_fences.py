@@ -24,6 +24,7 @@ from engine.flow.requests import request_state
 from engine.gate import keys, outbox, stock
 from engine.gate.building import LaneBuild, Superseded
 from engine.gate.gate import Gate
+from engine.gate.lanes import close_lane
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
 from engine.outcomes import Refusal, RequestState, RequestStatus, Submitted
@@ -291,11 +292,12 @@ def test_an_approval_that_slept_opens_no_lane_that_is_being_rebuilt(
     def meanwhile() -> None:
         other.gate.client.flushdb()
         state = other.gate.inspect(0)
+        claim = close_lane(other.gate, state)
         with other.ledger.transaction() as connection:
             known = progress.progress_of_lane(connection, 0)
             begun = progress.begin_epoch(connection, 0, examined=known, has=progress.Standing(0), rebuilt=True)
         assert begun is not None
-        half_built.append(LaneBuild(other.gate, state, begun.epoch))
+        half_built.append(LaneBuild(other.gate, state, begun.epoch, claim))
         half_built[0].begin()
 
     slept = sleeps_before(monkeypatch, progress if name == "begin_epoch" else guard, name, meanwhile)

@@ -141,6 +141,26 @@ def test_of_two_rebuilds_the_newer_one_writes_and_opens(lane: LaneDriver, epoch:
     assert keyspace(lane.client) == before
 
 
+def test_only_who_closed_a_lane_last_builds_it(lane: LaneDriver) -> None:
+    lane.open(epoch=8)
+    lane.begin_build(9)
+    assert (lane.close("first"), lane.close("second")) == (["closed"], ["closed"])
+    before = keyspace(lane.client)
+    assert lane.open_built(9) == ["superseded"]
+    assert [lane.begin_closed(10, claim=claim) for claim in ("first", "", "claim")] == [["superseded"]] * 3
+    assert keyspace(lane.client) == before
+    assert lane.begin_closed(10, claim="second") == ["building"]
+    assert lane.open_built(10) == ["opened"]
+    assert lane.begin_closed(11, claim="second") == ["superseded"]  # a claim ends with the opening
+
+
+def test_a_claim_that_its_server_forgot_is_none(lane: LaneDriver) -> None:
+    lane.close("mine")
+    lane.client.flushdb()
+    assert lane.begin_closed(2, claim="mine") == ["superseded"]
+    assert lane.client.dbsize() == 0
+
+
 def test_a_build_that_its_server_forgot_is_not_opened(lane: LaneDriver) -> None:
     lane.begin_build(2)
     lane.client.flushdb()
@@ -225,10 +245,14 @@ def test_a_lane_that_is_closed_or_being_built_or_not_older_is_not_approved(lane:
 
 
 def test_the_engine_takes_every_refusal_for_a_gate_that_is_not_ready(lane: LaneDriver) -> None:
-    def build(epoch: int, replid: str) -> LaneBuild:
-        state = replace(lane.gate.inspect(lane.number), replid=replid)
-        return LaneBuild(lane.gate, state, epoch)
+    claim = lanes.close_lane(lane.gate, lane.gate.inspect(lane.number))
 
+    def build(epoch: int, replid: str, claim: str = claim) -> LaneBuild:
+        state = replace(lane.gate.inspect(lane.number), replid=replid)
+        return LaneBuild(lane.gate, state, epoch, claim)
+
+    with pytest.raises(Superseded, match="epoch 2"):
+        build(2, lane.replid, "somebody's").begin()
     first = build(2, lane.replid)
     first.begin()
     with pytest.raises(GateUnavailable, match="server"):
@@ -242,7 +266,7 @@ def test_the_engine_takes_every_refusal_for_a_gate_that_is_not_ready(lane: LaneD
     lanes.approve_lane(lane.gate, examined, 3)
     with pytest.raises(GateUnavailable):
         lanes.approve_lane(lane.gate, examined, 4)
-    with pytest.raises(GateUnavailable, match="epoch 3"):
+    with pytest.raises(Superseded, match="epoch 3"):
         lanes.close_lane(lane.gate, examined)
 
 
@@ -251,7 +275,7 @@ def test_a_closed_lane_keeps_everything_but_decides_nothing(lane: LaneDriver) ->
     lane.publish(41)
     lane.issue(41, 1)
     before = keyspace(lane.client)
-    lanes.close_lane(lane.gate, lane.gate.inspect(lane.number))
+    claim = lanes.close_lane(lane.gate, lane.gate.inspect(lane.number))
     assert lane.issue(41, 2) == ["lane_not_ready"]
-    before[lane.lane_key][1]["open"] = "0"  # type: ignore[index]
+    before[lane.lane_key][1].update({"open": "0", "claim": claim})  # type: ignore[attr-defined]
     assert keyspace(lane.client) == before

@@ -137,8 +137,10 @@ class Judge:
             first = asks[0].answer
             for ask in asks[1:]:
                 if isinstance(first, Issued | Submitted) and isinstance(ask.answer, Issued | Submitted):
-                    same = first.request_id == ask.answer.request_id
-                    if not same and not self._record.is_forgotten(first.request_id, ask.ended):
+                    forgotten = self._record.is_forgotten
+                    if ask.kind == "order":  # placed again it gets another id, and is the same order in the ledger
+                        forgotten = self._record.may_have_forgotten_its_end
+                    if first.request_id != ask.answer.request_id and not forgotten(first.request_id, ask.ended):
                         yield f"{ask.kind} under key {ask.key}: {first.request_id}, then {ask.answer.request_id}"
                 elif ask.kind in ("charge", "cancel") and ask.answer != first:
                     yield f"{ask.kind} of {ask.target} under key {ask.key}: {first}, then {ask.answer}"

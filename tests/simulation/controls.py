@@ -18,7 +18,7 @@ from sqlalchemy import text
 from engine.context import Engine
 from engine.flow import drain, followups, holds, requests
 from engine.gate import outbox, scripts, stock
-from engine.gate.gate import Gate, unavailability_translated
+from engine.gate.gate import Gate, LaneState, unavailability_translated
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
 from engine.ledger.orders import OrderEnd, order_ends
@@ -90,8 +90,21 @@ def _without_build_tokens(_: Stores) -> Iterator[None]:
         ("build_coupon", "build_winners", "build_product", "forget_holds", "mark_returned"), TOKEN_CHECK
     )
     opening = (r"if known\[1\] ~= epoch then", "if false then")
-    beginning = (r"if known and tonumber\(known\) >= tonumber\(epoch\) then", "if false then")
+    beginning = (r"for _, known in ipairs.*?\n(?=redis\.call\('HSET')", "")
     with doctored_scripts({**writes, "open_lane": opening, "begin_build": beginning}):
+        yield
+
+
+@contextmanager
+def _closing_only_what_is_open(_: Stores) -> Iterator[None]:
+    """Who finds a lane closed takes nobody's claim to build it away."""
+    close = rebuild.close_lane
+
+    def close_if_open(gate: Gate, state: LaneState) -> str:
+        return close(gate, state) if state.open else "none"
+
+    unclaimed = (r"if redis\.call\('HGET', lane_key, 'claim'\) ~= claim then", "if false then")
+    with mock.patch.object(rebuild, "close_lane", close_if_open), doctored_scripts({"begin_build": unclaimed}):
         yield
 
 
@@ -206,6 +219,7 @@ CONTROLS = (
     Control("the unique request key", _without_unique_keys, "remembering", seed=58),
     Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True), seed=235),
     Control("the token of a rebuild", _without_build_tokens, seed=10),
+    Control("a lane is built by who closed it last", _closing_only_what_is_open, seed=1475),
     Control("an epoch begins on what was examined", _begun_on_any_examination, seed=61),
     Control("the server check of issue_coupon.lua", _scripts(issue_coupon=SERVER_CHECK)),
     Control("the deadline is arbitrated by the ledger", _holds_ended_by_the_clock, seed=121),

@@ -106,6 +106,15 @@ class Record:
             for each in self.forgettings
         )
 
+    def may_have_forgotten_its_end(self, request_id: str, until: int | None) -> bool:
+        """Whether Redis went back, before the step ``until``, to a time at which this order was not yet settled, for
+        all that a client can know: with its hold, a rebuild drops what the order's key was answered."""
+        decided, lanes = self.decided_at.get(request_id, NEVER), self.lanes_of.get(request_id, frozenset())
+        return any(
+            decided <= each.at and lanes & each.lanes and (until is None or each.at <= until)
+            for each in self.forgettings
+        )
+
     def forgot_after(self, step: int) -> bool:
         """Whether Redis forgot anything that it had known at this step."""
         return any(each.since < step <= each.at for each in self.forgettings)
