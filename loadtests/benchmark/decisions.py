@@ -6,6 +6,7 @@ network or waiting is in it.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy import text
 from engine.config import MOST_CALLS
 from engine.context import Engine
 from engine.gate import coupons as gate_coupons
+from engine.gate import keys
 from engine.gate.coupons import IssueAsk, IssueDecision
 from engine.gate.turns import TurnLimits
 from engine.ledger.progress import progress_of_lane
@@ -42,6 +44,13 @@ _MANY_WINNERS = text("""
     SELECT '0.1.' || (:first_number + place) || '.c' || lpad(to_hex(place), 44, '0'), :coupon_id, place, place, now()
     FROM generate_series(CAST(1 AS bigint), CAST(:winners AS bigint)) AS place
 """)
+_LOOK_UP = """
+local found = 0
+for i = 1, #ARGV do
+  if redis.call('HGET', KEYS[1], ARGV[i]) then found = found + 1 end
+end
+return found
+"""
 _COUNT_WINNERS = text("UPDATE coupons SET issued = :winners WHERE id = :coupon_id")
 
 
@@ -84,7 +93,7 @@ def decide(engine: Engine, coupon_id: int, user_ids: Sequence[int], *, limited: 
 
 def measure_decisions(engine: Engine, results: Results, sizes: Sizes, rounds: int, tell: Callable[[str], None]) -> None:
     """Server time alone and together, and whether it grows with the winners that there are."""
-    alone, with_few, limited, with_many = [], [], [], []
+    alone, with_few, limited, with_many, dearer = [], [], [], [], []
     many = _coupon_with_many_winners(engine, sizes, rounds)
     newcomers = count(sizes.many_winners + 1)
     for number in range(1, rounds + 1):
@@ -95,6 +104,10 @@ def measure_decisions(engine: Engine, results: Results, sizes: Sizes, rounds: in
         fresh = _coupon_with(engine, FEW_WINNERS, sizes.decisions)
         limited.append(_decide_all(engine, fresh, sizes.decisions, TOGETHER, count(FEW_WINNERS + 1), limited=True))
         with_many.append(_decide_all(engine, many, sizes.decisions, TOGETHER, newcomers))
+        dearer.append(
+            _look_up_all(engine, many, sizes.many_winners, sizes.decisions)
+            - _look_up_all(engine, fresh, FEW_WINNERS, sizes.decisions)
+        )
         tell(
             f"decisions {number}/{rounds}: {alone[-1].per_decision:.1f} µs alone, {with_few[-1].per_decision:.1f} µs in"
             f" calls of {TOGETHER}, {limited[-1].per_decision:.1f} µs with limits,"
@@ -107,6 +120,8 @@ def measure_decisions(engine: Engine, results: Results, sizes: Sizes, rounds: in
         _time("decision-limited", "… each counted against a limit by user and one by address", limited, None),
         Figure("winners-growth", SECTION, f"… with {sizes.many_winners:,} winners ÷ with {FEW_WINNERS:,}", growth, "×",
                MOST_GROWTH, f"in calls of {with_many[-1].decisions_per_call:.0f}"),
+        Figure("lookup-growth", SECTION, "… a bare look-up among so many, dearer by", tuple(dearer), "µs",
+               note="anybody's place; a decision looks up one and adds one"),
     ]  # fmt: skip
 
 
@@ -169,6 +184,20 @@ def _decide_all(
     microseconds, calls = script_time(client.info("commandstats"))
     drain_all(engine)
     return ServerTime(microseconds, calls, len(groups) * at_once)
+
+
+def _look_up_all(engine: Engine, coupon_id: int, winners: int, lookups: int) -> float:
+    """Microseconds of server time for finding one winner among so many, nothing else done."""
+    lane, chance = gate_coupons.lane_of_coupon(engine.gate, coupon_id), random.Random(winners)
+    client = engine.gate.client
+    script = client.register_script(_LOOK_UP)
+    client.config_resetstat()
+    for _ in range(lookups // TOGETHER):
+        users = [chance.randint(1, winners) for _ in range(TOGETHER)]
+        found = script(keys=[keys.winners(lane, coupon_id)], args=users)
+        insist(found == TOGETHER, "a winner was not found")
+    microseconds, calls = script_time(client.info("commandstats"))
+    return microseconds / (calls * TOGETHER)
 
 
 def _issue(engine: Engine, coupon_id: int, user_ids: Sequence[int], expected: IssueStatus) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
@@ -13,7 +16,9 @@ from sqlalchemy import text
 
 import engine.flow.drain as engine_drain
 from engine.context import Engine
+from engine.gate import outbox
 from engine.gate.clients import connect_queue
+from engine.ledger import coupons as ledger_coupons
 from engine.outcomes import IssueStatus
 from loadtests.benchmark.decisions import TOGETHER, decide
 from loadtests.benchmark.own_engine import drain_all, insist, timed
@@ -25,6 +30,12 @@ FASTER_THAN_JOBS = at_least(150.0)
 OF_THE_FLOOR = at_least(0.6)
 FASTER_THAN_SINGLY = at_least(15.0)
 QUEUE = "benchmark"
+PARTS = (
+    ("drain-reads", "… of its time, reading the outbox", outbox, "read_head"),
+    ("drain-writes", "… writing the rows and counting them at their coupons", ledger_coupons, "record_issuances"),
+    ("drain-removes", "… taking them out of the outbox", outbox, "remove"),
+)
+"""Where the drain's time goes: key, title, module and function. The rest is its own: objects, fence, transaction."""
 
 _OUTCOMES = text("""
     SELECT request_id, user_id, sequence, issued_at FROM user_coupons WHERE coupon_id = :coupon_id ORDER BY sequence
@@ -68,11 +79,13 @@ def record_one(coupon_id: int, user_id: int) -> None:
 
 def measure_drain(engine: Engine, results: Results, sizes: Sizes, rounds: int, tell: Callable[[str], None]) -> None:
     """Outcomes per second: by the drain, by plain inserts of the same rows, by a job for each; in turns."""
-    drained, plain, jobs = [], [], []
+    drained, plain, jobs, spent = [], [], [], []
     for number in range(1, rounds + 1):
         coupon_id = offer_coupon(engine, sizes.outcomes)
         _decide_all(engine, coupon_id, sizes.outcomes)
-        drained.append(timed(sizes.outcomes, lambda: drain_all(engine)))
+        with _parts_timed() as seconds:
+            drained.append(timed(sizes.outcomes, lambda: drain_all(engine)))
+        spent.append(seconds)
         insist(_rows(engine, coupon_id) == sizes.outcomes, "the drain did not write every row")
         plain.append(_insert_the_same(engine, coupon_id))
         jobs.append(_work_jobs(engine, sizes.jobs))
@@ -82,6 +95,7 @@ def measure_drain(engine: Engine, results: Results, sizes: Sizes, rounds: int, t
                _per_second(drained, jobs)),
         Figure("drain/floor", SECTION, "drain ÷ plain INSERT of the same rows", ratios(drained, plain), "×",
                OF_THE_FLOOR, _per_second(drained, plain)),
+        *(_share(key, title, [each[key] for each in spent], drained, sizes) for key, title, *_ in PARTS),
     ]  # fmt: skip
 
 
@@ -102,6 +116,33 @@ def measure_settling(engine: Engine, results: Results, sizes: Sizes, rounds: int
         Figure("settled/singly", SECTION, "orders settled ÷ one transaction each", ratios(together, singly), "×",
                FASTER_THAN_SINGLY, _per_second(together, singly))
     )  # fmt: skip
+
+
+@contextmanager
+def _parts_timed() -> Iterator[dict[str, float]]:
+    """Seconds in each of PARTS while this lasts, by key."""
+    seconds = {key: 0.0 for key, *_ in PARTS}
+
+    def timing(key: str, part: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return part(*arguments)
+            finally:
+                seconds[key] += time.perf_counter() - started
+
+        return run
+
+    with ExitStack() as patches:
+        for key, _, module, name in PARTS:
+            patches.enter_context(mock.patch.object(module, name, timing(key, getattr(module, name))))
+        yield seconds
+
+
+def _share(key: str, title: str, seconds: Sequence[float], per_second: Sequence[float], sizes: Sizes) -> Figure:
+    """What a part takes of the time in which so many outcomes were drained."""
+    shares = tuple(100 * each * rate / sizes.outcomes for each, rate in zip(seconds, per_second, strict=True))
+    return Figure(key, SECTION, title, shares, "%")
 
 
 def _decide_all(engine: Engine, coupon_id: int, outcomes: int) -> None:

@@ -12,7 +12,7 @@ from ops.processes import PROJECT_ROOT
 
 PATIENCE_SECONDS = 280
 ROUTES = {"empty", "poll-pending", "issue", "sold-out", "orders"}
-FIGURES = {"issue/empty", "orders/empty", "lag-p99", "persisted/accepted", "goodput-3x", "drain/floor"}
+FIGURES = {"issue/empty", "orders/empty", "lag-p99", "persisted/accepted", "goodput-3x", "drain/floor", "drain-writes"}
 
 
 def run_benchmark(reports: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
