@@ -31,6 +31,13 @@ def test_commands_find_the_stack_that_proposed_them() -> None:
     assert proposed({"DATA_DIR": "here"})["rush"].startswith("DATA_DIR=here make rush, ")
 
 
+@pytest.mark.parametrize("name", ["JWT_SECRET", "JWT_SECRET_FILE"])
+def test_a_token_is_signed_with_the_secret_that_the_stack_was_given(name: str) -> None:
+    found = proposed({name: "a secret"}, Settings("", "", "", auth="jwt", jwt_secrets=("a secret",)))
+    assert found["token"].startswith(f"{name}=… make token USER=7 ADMIN=1, ")
+    assert "a secret" not in str(found)
+
+
 def test_in_a_shop_that_is_none_to_play_with_the_page_starts_no_rush() -> None:
     assert "rush" not in proposed({"DEMO_DATA": "0"})["open"]
 
