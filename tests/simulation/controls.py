@@ -219,7 +219,7 @@ CONTROLS = (
     Control("the unique request key", _without_unique_keys, "remembering", seed=58),
     Control("the epoch fence of the drain", _replaced(progress.Fence, "admits", lambda *_: True), seed=235),
     Control("the token of a rebuild", _without_build_tokens, seed=10),
-    Control("a lane is built by who closed it last", _closing_only_what_is_open, seed=1475),
+    Control("a lane is built by who closed it last", _closing_only_what_is_open, "rebuilding"),
     Control("an epoch begins on what was examined", _begun_on_any_examination, seed=61),
     Control("the server check of issue_coupon.lua", _scripts(issue_coupon=SERVER_CHECK)),
     Control("the deadline is arbitrated by the ledger", _holds_ended_by_the_clock, seed=121),

@@ -39,6 +39,7 @@ PROFILES = {
         Profile("one-lane"),
         Profile("lanes", lanes=(2, 2, 3, 4)),
         Profile("shards", lanes=(2, 2, 3, 4), shards=True),
+        Profile("rebuilding", lanes=(1, 1, 2), story="two rebuilds"),
         Profile("repeating", lanes=(1, 1, 2), story="once more"),
         Profile("remembering", story="interruption", haste=0.3, weights=REMEMBERING),
     )

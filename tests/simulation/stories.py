@@ -116,6 +116,29 @@ def once_more(planner: Planner) -> Iterator[Instruction]:
     yield from _afterwards(planner, 2)
 
 
+def two_rebuilds(planner: Planner) -> Iterator[Instruction]:
+    """A scheduler that should be gone and the one that took over rebuild at the same time, each as far as it comes
+    before the other goes on; people shop in between."""
+    chance = planner.chance
+    for _ in range(chance.randint(0, 3)):
+        yield planner.sent(planner.chosen(CUSTOMERS))
+    yield planner.forget() if chance.random() < 0.8 else planner.restart()
+    rebuilders = []
+    for _ in range(2):
+        number = planner.history.next_number
+        yield planner.sent("guard", chance.choice(GUARD_STOPS_AFTER))
+        planner.put_to_sleep(number)
+        rebuilders.append(number)
+    for _ in range(chance.randint(1, 4)):
+        rounds = chance.choice((1, 2, 3, 5, 8, TO_ITS_END))
+        yield Instruction("run", chance.choice(rebuilders), {"rounds": rounds})
+        yield planner.sent(chance.choice(("issue", "order")))
+    chance.shuffle(rebuilders)
+    for number in rebuilders:
+        yield Instruction("run", number, {"rounds": TO_ITS_END})
+        yield from _afterwards(planner, 2)
+
+
 def _afterwards(planner: Planner, most: int) -> Iterator[Instruction]:
     for _ in range(planner.chance.randint(0, most)):
         yield planner.sent(planner.chosen(AFTERWARDS))
@@ -125,4 +148,5 @@ STORIES: Mapping[str, Callable[[Planner], Iterator[Instruction]]] = {
     "sleeper": sleeper,
     "interruption": interruption,
     "once more": once_more,
+    "two rebuilds": two_rebuilds,
 }
