@@ -86,7 +86,8 @@ def _take(old: Engine, lane: int) -> _Taken:
     state = old.gate.inspect(lane)
     if state.open or state.backlog:
         raise _overtaken(lane)
-    claim, has = close_lane(old.gate, state), standing_of(state)
+    claim = close_lane(old.gate, state)
+    has = standing_of(state)
     begun = old.ledger.run(
         lambda connection: progress.begin_epoch(connection, lane, examined=examined, has=has, rebuilt=True)
     )

@@ -274,8 +274,8 @@ def test_a_closed_lane_keeps_everything_but_decides_nothing(lane: LaneDriver) ->
     lane.open()
     lane.publish(41)
     lane.issue(41, 1)
-    before = keyspace(lane.client)
+    before, state = keyspace(lane.client), lane.client.hgetall(lane.lane_key)
     claim = lanes.close_lane(lane.gate, lane.gate.inspect(lane.number))
     assert lane.issue(41, 2) == ["lane_not_ready"]
-    before[lane.lane_key][1].update({"open": "0", "claim": claim})  # type: ignore[attr-defined]
-    assert keyspace(lane.client) == before
+    closed = ("hash", {**state, "open": "0", "claim": claim}, False)
+    assert keyspace(lane.client) == {**before, lane.lane_key: closed}

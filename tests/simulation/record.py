@@ -100,20 +100,21 @@ class Record:
     def is_forgotten(self, request_id: str, until: int | None = None) -> bool:
         """Whether Redis forgot this decision after it had made it (and before the step ``until``)."""
         decided = self.decided_at.get(request_id, NEVER)
-        lanes = self.lanes_of.get(request_id, frozenset())
-        return any(
-            each.since < decided <= each.at and lanes & each.lanes and (until is None or each.at <= until)
-            for each in self.forgettings
-        )
+        return any(each.since < decided for each in self._forgettings_after(request_id, until))
 
     def may_have_forgotten_its_end(self, request_id: str, until: int | None) -> bool:
         """Whether Redis went back, before the step ``until``, to a time at which this order was not yet settled, for
         all that a client can know: with its hold, a rebuild drops what the order's key was answered."""
+        return bool(self._forgettings_after(request_id, until))
+
+    def _forgettings_after(self, request_id: str, until: int | None) -> list[Forgetting]:
+        """Those in a lane of this request, after its decision and before the step ``until``."""
         decided, lanes = self.decided_at.get(request_id, NEVER), self.lanes_of.get(request_id, frozenset())
-        return any(
-            decided <= each.at and lanes & each.lanes and (until is None or each.at <= until)
+        return [
+            each
             for each in self.forgettings
-        )
+            if decided <= each.at and lanes & each.lanes and (until is None or each.at <= until)
+        ]
 
     def forgot_after(self, step: int) -> bool:
         """Whether Redis forgot anything that it had known at this step."""
