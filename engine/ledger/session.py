@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -27,6 +27,10 @@ SILENT_NETWORK = {
 """A network that drops every packet, as one does that forgot the connection, is noticed after about eleven seconds. By
 the kernel's own defaults a question waits a quarter of an hour, an answer under way for two hours."""
 POOL_WAIT_SECONDS = 1.0
+PLANNED_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
+"""Postgres keeps the plans of repeated statements. One made before a rush is for tables of a few rows: it reads all of
+them once for every row of a page, minutes instead of milliseconds, until their statistics are taken again. Not for
+every session: a drain's statements have arrays of a thousand values, and planning each anew costs a fifth of it."""
 
 
 class Ledger:
@@ -60,9 +64,13 @@ class Ledger:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection whose queries all see one and the same instant. Raises as :meth:`read`."""
+        """A connection whose queries all see one and the same instant, for those that walk through whole tables.
+
+        Raises as :meth:`read`.
+        """
         with _unavailability_translated(), self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.execution_options(isolation_level="REPEATABLE READ").execute(PLANNED_ANEW)
+            yield connection
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
