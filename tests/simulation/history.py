@@ -270,17 +270,25 @@ class History:
         return bool(blocking)
 
     def _look_at_locks(self) -> None:
-        """Who waited for a lock that is free now goes on within Postgres, at once: wait for that, too."""
+        """Who waited for a lock that is free now goes on within Postgres, at once: wait for that, too.
+
+        Then nobody is left waiting for what another waits for. Postgres would let either of them have it first.
+        """
         for actor in self.alive():
             if actor.waits_for is not None and self._is_answered_or_waits(actor):
                 actor.go_on()
                 self._settle(actor)
+        waiting = {actor.backend: actor for actor in self.alive() if actor.waits_for is not None}
+        second = self.stores.second_in_a_queue(list(waiting)) if len(waiting) > 1 else None
+        if second is not None:
+            self._time_out(waiting[second])
 
     def _time_out(self, actor: Actor) -> None:
-        self._event(actor.name, "has waited for a lock for too long")
+        self._note(actor.name, "has waited for a lock for too long")
         actor.cancel_statement()
         actor.go_on()
         self._settle(actor)
+        self._look_at_locks()
 
     def _crash(self, actor: Actor) -> None:
         if actor.waits_for is not None:
@@ -335,10 +343,13 @@ class History:
         return rows[place % len(rows)]["id"] if rows else None
 
     def _event(self, who: str, what: str) -> None:
+        self._note(who, what)
+        self._look_at_locks()
+
+    def _note(self, who: str, what: str) -> None:
         self.record.step += 1
         self._tell(who, what)
         self.counts[re.sub(r"[\d(].*|:.*|,.*", "", what).strip()] += 1
-        self._look_at_locks()
 
     def _tell(self, who: str, what: str, outcome: Any = None, step: int | None = None) -> None:
         line = Line(self.record.step if step is None else step, who, what, outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,6 +127,24 @@ class Stores:
         """The backends that keep this one waiting; empty when it is at work."""
         row = self.monitor.execute(b"SELECT pg_blocking_pids(%s)", [backend]).fetchone()
         return tuple(row[0]) if row else ()
+
+    def second_in_a_queue(self, backends: Sequence[int]) -> int | None:
+        """Of backends that wait for locks, the first in their order that waits for the same one as another; or None.
+
+        Rows are waited for in the name of the transaction that changed them. Only one may do so for a row; the next one
+        waits for the row itself, until the first has its turn.
+        """
+        query = b"""
+            SELECT pid, locktype, transactionid FROM pg_locks
+            WHERE NOT granted AND pid = ANY(%s) ORDER BY array_position(%s, pid)
+        """
+        transactions = set()
+        for backend, kind, transaction in self.monitor.execute(query, [backends, backends]):
+            if kind == "tuple" or transaction in transactions:
+                return int(backend)
+            if transaction is not None:
+                transactions.add(transaction)
+        return None
 
     def copy(self, step: int) -> Copy:
         """The keyspace as it is now."""
