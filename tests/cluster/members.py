@@ -118,6 +118,17 @@ class Member:
         with self.client() as client:
             return client.execute_command(*command)
 
+    def configure(self, name: str, value: str | int) -> None:
+        """Change a setting of the running server, which cuts everybody off in the moment when it is told to follow."""
+
+        def taken() -> bool:
+            try:
+                return bool(self.run("CONFIG", "SET", name, value))
+            except redis.ConnectionError:
+                return False
+
+        wait_until(taken, f"{self.name} takes {name}")
+
     @property
     def is_primary(self) -> bool:
         """Whether it takes itself for a primary; False when it does not answer."""
@@ -129,14 +140,14 @@ class Member:
     def fall_behind(self) -> None:
         """From now on this replica hears nothing of its primary, and goes on as one that lags."""
         host, port = (str(self.info("replication")[f"master_{part}"]) for part in ("host", "port"))
-        self.run("CONFIG", "SET", "masterauth", "not the password")
+        self.configure("masterauth", "not the password")
         with redis.Redis(host, int(port), password=PASSWORD, retry=Retry(NoBackoff(), 0)) as primary:
             primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
         wait_until(lambda: self.info("replication")["master_link_status"] == "down", f"{self.name} is alone")
 
     def catch_up(self) -> None:
         """The end of falling behind: the server may follow a primary again."""
-        self.run("CONFIG", "SET", "masterauth", PASSWORD)
+        self.configure("masterauth", PASSWORD)
 
     def await_link(self) -> None:
         """Return when this replica follows its primary."""

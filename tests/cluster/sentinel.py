@@ -72,7 +72,7 @@ class SentinelTopology:
         """Failovers on purpose until it is this one's turn: sentinels pass over whoever they have not heard of for
         half a second, which on a busy machine may be anybody."""
         for each in self.servers:
-            each.run("CONFIG", "SET", "replica-priority", 1 if each is server else 100)
+            each.configure("replica-priority", 1 if each is server else 100)
         self.await_priority(server, 1)
         for _ in range(FAILOVERS):
             if self.fail_over() is server:
