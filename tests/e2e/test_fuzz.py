@@ -64,9 +64,9 @@ def test_the_service_does_what_its_document_says(shop: Shop, tmp_path: Path, rol
     authorization = bearer(shop, USER, *(["--admin"] if role == "administrator" else []))
     for seconds in SECONDS:
         said = fuzz(shop, tmp_path, seconds, "--header", f"Authorization: {authorization}")
-        cases = re.search(r"(\d+) generated", said)
-        assert cases is not None, said
-        if int(cases[1]) > ENOUGH_CASES:
+        generated = re.search(r"(\d+) generated", said)
+        cases = int(generated[1]) if generated else 0
+        if cases > ENOUGH_CASES:
             break
-    assert int(cases[1]) > ENOUGH_CASES, said
+    assert cases > ENOUGH_CASES, said
     assert httpx.get(f"http://127.0.0.1:{shop.driver.port}/readyz", timeout=20).status_code == 200
