@@ -66,7 +66,8 @@ def test_a_rush_survives_a_killed_worker_and_a_killed_web(stack: Stack, tmp_path
 def test_a_gate_that_checks_and_takes_in_two_steps_is_found_out(tmp_path: Path) -> None:
     code, output = rush(tmp_path, BROKEN="1")
     assert code == 1, output
-    assert "not more given than there are" in failed_checks(output), output
+    # Who asked twice at once may have got two of the last ones, so that they were just enough.
+    assert failed_checks(output) & {"not more given than there are", "at most one for each user"}, output
     assert "every acceptance has its row" in failed_checks(output), output
 
 
