@@ -140,6 +140,8 @@ def complete(spec: dict[str, Any] | str, *, authenticated: bool = False, limited
         _complete_parameters(operation)
         if authenticated:
             _complete_security(operation, path, method)
+        elif method != "GET":
+            _add_problem(operation["responses"], 403, FORBIDDEN)  # to a page of another site, see web.auth
         if limited and is_limited(path, method):
             _add_problem(operation["responses"], 429, TOO_MANY_REQUESTS)
         _complete_problems(operation)
