@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import Connection, TextClause, text
 
 from engine.context import Engine
-from engine.ledger.audit_books import Page, wrong_in_page
+from engine.ledger import audit_books
+from engine.ledger.audit_books import Page, Wrong
 from engine.upkeep.auditing import books
+from tests.emptying import EMPTYING
 
 USERS_BEFORE, USERS = 10, 1000
 ROWS_LOOKED_AT = 30
@@ -20,7 +22,7 @@ ENOUGH_TO_KEEP_A_PLAN = 12
 SHOP = (
     """INSERT INTO coupons (name, discount_amount, total_quantity, issued, status)
        VALUES ('쿠폰', 10, 1000, 1000, 'ACTIVE')""",
-    "INSERT INTO products (name, price, stock, supplied, status) VALUES ('상품', 110, 0, 1000, 'ACTIVE')",
+    "INSERT INTO products (name, price, stock, supplied, status) VALUES ('상품', 110, 1000, 2000, 'ACTIVE')",
 )
 NEW = "(SELECT user_id AS n FROM accounts WHERE user_id BETWEEN :first AND :last) AS new"
 OF_USERS = (
@@ -40,26 +42,54 @@ OF_USERS = (
     """INSERT INTO order_followups (order_id, kind, status)
        SELECT n, kind, 'DONE'
        FROM unnest(ARRAY['HISTORY', 'DATA_PLATFORM', 'STATISTICS']) AS kind, new""",
+    """INSERT INTO product_stats (product_id, hour, quantity)
+       SELECT 1, date_trunc('hour', now(), 'UTC'), count(*) FROM new
+       ON CONFLICT (product_id, hour) DO UPDATE SET quantity = product_stats.quantity + excluded.quantity""",
     """INSERT INTO order_history_events (order_id, event, payload, occurred_at)
        SELECT n, 'ORDER_COMPLETED', '{}', now() FROM new""",
 )
-QUESTIONS = tuple(query for _, query in (*books.OF_ACCOUNTS, *books.OF_ORDERS, *books.OF_USER_COUPONS))
+PAGE = Page(0, USERS, USERS)
+IN_PAGES = tuple(query for _, query in (*books.OF_ACCOUNTS, *books.OF_ORDERS, *books.OF_USER_COUPONS))
+SUMS = tuple(query for _, query in books.SUMS)
+QUESTIONS = (*IN_PAGES, *SUMS, audit_books.COUPONS)
 
 
 @pytest.mark.parametrize("query", QUESTIONS, ids=lambda query: " ".join(query.text.split())[:40])
-def test_a_page_costs_as_much_as_is_on_it_when_the_shop_was_small_a_moment_ago(
-    engine: Engine, query: TextClause
+@pytest.mark.parametrize("before", ["small", "emptied"])
+def test_a_question_costs_as_much_as_there_is_in_a_shop_that_was_small_a_moment_ago(
+    engine: Engine, query: TextClause, before: str
 ) -> None:
     with engine.ledger.transaction() as connection:
-        for statement in SHOP:
-            connection.execute(text(statement))
-        add_users(connection, 1, USERS_BEFORE)
+        fill(connection, USERS_BEFORE)
+        if before == "emptied":  # what Postgres finds then are pages without rows
+            add_users(connection, USERS_BEFORE + 1, USERS)
+            connection.execute(text(EMPTYING))
+    with engine.ledger.transaction() as connection:
         connection.execute(text("ANALYZE"))
     with engine.ledger.snapshot() as connection:
+        if before == "emptied":
+            fill(connection, USERS_BEFORE)
         for _ in range(ENOUGH_TO_KEEP_A_PLAN):
-            assert wrong_in_page(connection, query, Page(0, USERS_BEFORE, USERS_BEFORE)) == []
+            ask(connection, query)
         add_users(connection, USERS_BEFORE + 1, USERS)
+        assert ask(connection, query) == []
         assert rows_looked_at(connection, query) < ROWS_LOOKED_AT * USERS
+
+
+def ask(connection: Connection, query: TextClause) -> list[Wrong]:
+    """As the audit asks."""
+    if query in SUMS:
+        return audit_books.wrong_sums(connection, query)
+    if query in IN_PAGES:
+        return audit_books.wrong_in_page(connection, query, PAGE)
+    return audit_books.wrong_coupons(connection, [1])
+
+
+def fill(connection: Connection, users: int) -> None:
+    """A shop with so many users."""
+    for statement in SHOP:
+        connection.execute(text(statement))
+    add_users(connection, 1, users)
 
 
 def add_users(connection: Connection, first: int, last: int) -> None:
@@ -69,12 +99,13 @@ def add_users(connection: Connection, first: int, last: int) -> None:
 
 
 def rows_looked_at(connection: Connection, query: TextClause) -> int:
-    """By the statement as this connection has prepared it, of everybody's page."""
+    """By the statement as this connection has prepared it."""
     prepared = connection.execute(
         text("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%' || :part || '%'"),
         {"part": query.text.split(":", 1)[0]},
     ).scalar_one()
-    explained = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {prepared} (0, {USERS}, 100)")
+    values = f"{PAGE.after}, {PAGE.upto}, 100" if query in IN_PAGES else "100" if query in SUMS else "'{1}'"
+    explained = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE {prepared} ({values})")
     return _rows_of(connection.execute(explained).scalar_one()[0]["Plan"])
 
 

@@ -180,6 +180,15 @@ def test_a_snapshot_does_not_see_what_is_committed_after_it_began(ledger: Ledger
     assert value_of(ledger, "a") == "1"
 
 
+def test_a_snapshot_plans_for_the_tables_as_they_are(ledger: Ledger) -> None:
+    query = text("SELECT value FROM engine_settings WHERE name = :name")
+    kept = text("SELECT sum(generic_plans) FROM pg_prepared_statements")
+    with ledger.snapshot() as connection:
+        for _ in range(20):  # psycopg and Postgres each want to see a statement five times before they keep it
+            connection.execute(query, {"name": "a"})
+        assert connection.execute(kept).scalar_one() == 0
+
+
 def test_a_port_where_nobody_listens_is_an_unavailable_ledger() -> None:
     ledger = Ledger(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/nothing")
     with pytest.raises(LedgerUnavailable), ledger.read():
