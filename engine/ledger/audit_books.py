@@ -5,7 +5,7 @@ pages of their key, ``(after, upto]``; two questions (units and statistics) sum 
 statement each, whose memory Postgres bounds. Pages need not belong to one instant: every identity is about rows that
 change in one transaction, so it holds in any snapshot.
 
-In a rush, what Postgres knows of the size of its tables is old, and what is right for a row or two takes minutes for a
+In a rush, what Postgres knows of the size of its tables is old, and what is right for a row or two takes too long for a
 thousand. So it is not left to choose: what belongs to a row is an aggregate of its own, which Postgres cannot turn into
 a join; sums are joined by hash or by order, never row by row.
 """

@@ -29,7 +29,7 @@ the kernel's own defaults a question waits a quarter of an hour, an answer under
 POOL_WAIT_SECONDS = 1.0
 PLANNED_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
 """Postgres keeps the plans of repeated statements. One made before a rush is for tables of a few rows: it reads all of
-them once for every row of a page, minutes instead of milliseconds, until their statistics are taken again. Not for
+them once for every row of a page, longer than a statement may take, until their statistics are taken again. Not for
 every session: a drain's statements have arrays of a thousand values, and planning each anew costs a fifth of it."""
 
 
