@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+import psycopg
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from engine.errors import LedgerUnavailable
@@ -52,9 +54,22 @@ class Ledger:
                 f"-c idle_in_transaction_session_timeout={2 * milliseconds} -c timezone=UTC",
             },
         )
+        event.listen(self.engine, "checkout", self._refuse_a_dead_connection)
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def _refuse_a_dead_connection(self, connection: psycopg.Connection[Any], *_: object) -> None:
+        """Called before each use of a connection. After an outage the first use of one from before it would fail,
+        though Postgres answers again. Nobody sends anything on an idle connection but who ends it, or tells of a
+        changed setting: so a look costs no round trip, which SQLAlchemy's own pre-ping would, before every use."""
+        looking = select.poll()
+        looking.register(connection.fileno(), select.POLLIN)
+        if looking.poll(0):
+            try:
+                self.engine.dialect.do_ping(connection)  # type: ignore[arg-type] # what psycopg's own takes
+            except psycopg.Error as error:
+                raise InvalidatePoolError from error  # SQLAlchemy connects anew, and so for all that wait in the pool
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -215,3 +215,36 @@ def test_a_session_that_is_ended_from_outside_is_an_unavailable_ledger_and_the_n
     with pytest.raises(LedgerUnavailable):
         be_ended()
     assert value_of(ledger, "a") == "0"
+
+
+def test_sessions_that_were_ended_while_nobody_used_them_are_not_noticed(ledger: Ledger, database_url: str) -> None:
+    with ledger.read() as one, ledger.read() as two:
+        ended = [connection.execute(text("SELECT pg_backend_pid()")).scalar_one() for connection in (one, two)]
+    other = Ledger(database_url)
+    with other.transaction() as connection:
+        for pid in ended:
+            assert connection.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid}).scalar_one()
+    other.close()
+    increment_both(ledger)
+    assert (value_of(ledger, "a"), value_of(ledger, "b")) == ("1", "1")
+
+
+def increment_both(ledger: Ledger) -> None:
+    """In two transactions at the same time, each on a connection of its own."""
+    with ledger.transaction() as one, ledger.transaction() as two:
+        increment(one, "a")
+        increment(two, "b")
+
+
+def test_a_session_that_is_only_told_something_is_used_on(ledger: Ledger, database_url: str) -> None:
+    """Postgres says on idle connections, too, that a parameter was set anew."""
+    with ledger.read() as connection:
+        before = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        connection.execute(text("LISTEN news"))
+        connection.commit()
+    other = Ledger(database_url)
+    with other.transaction() as connection:
+        connection.execute(text("NOTIFY news"))
+    other.close()
+    with ledger.read() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == before
