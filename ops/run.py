@@ -26,11 +26,10 @@ from ops.processes import free_port, port_is_free
 from ops.procfile import parse_procfile
 from ops.readiness import host_in_url, reachable_host
 from ops.restarts import RestartPolicy
-from ops.stack import locked
+from ops.stack import locked, secret_path
 from ops.stop_requests import StopRequests
 from ops.stores import remembered_password, write_private
 from ops.supervisor import Plan, Supervisor
-from ops.token import secret_path
 from ops.valkey import FSYNC_CHOICES
 
 MOST_WORKERS = 64

@@ -17,6 +17,7 @@ from ops.stores import write_private
 
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
+SECRET_FILE = "jwt-secret"  # noqa: S105 - the name of the file
 LET_GO_SECONDS = 10.0
 """How long to wait for the reaper of a killed supervisor, who holds the lock while it cleans up."""
 
@@ -126,3 +127,8 @@ def _not_writable(data_dir: Path, error: OSError) -> StackProblem:
     return StackProblem(
         f"DATA_DIR={data_dir} cannot be written: {error.strerror}. Choose a folder of yours: DATA_DIR=… make run"
     )
+
+
+def secret_path(data_dir: Path) -> Path:
+    """Where the local stack keeps the secret that it made."""
+    return data_dir / SECRET_FILE

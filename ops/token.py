@@ -13,8 +13,8 @@ from pathlib import Path
 import jwt
 
 from engine.errors import EngineError
+from ops.stack import secret_path
 
-SECRET_FILE = "jwt-secret"  # noqa: S105 - the name of the file
 DEFAULT_HOURS = 12.0
 
 
@@ -51,8 +51,3 @@ def signing_secret(environ: Mapping[str, str]) -> str:
             "set JWT_SECRET, or start the service once with AUTH=jwt make run, which makes one"
         )
     return found[0]
-
-
-def secret_path(data_dir: Path) -> Path:
-    """Where the local stack keeps the secret that it made."""
-    return data_dir / SECRET_FILE

@@ -53,7 +53,7 @@ class Program(LazyGroup):
     commands_in={
         "up": "ops.commands.stack:up",
         "restart": "ops.commands.restarting:restart",
-        "migrate": "ops.commands.stack:migrate",
+        "migrate": "ops.commands.migrating:migrate",
         "audit": "ops.commands.audit:audit",
         "coupon": "ops.commands.coupon:coupon",
         "quarantine": "ops.commands.quarantine:quarantine",

@@ -12,7 +12,7 @@ import pytest
 
 from loadtests import private_stack
 from ops.processes import PROJECT_ROOT
-from ops.token import secret_path
+from ops.stack import secret_path
 from tests.e2e.whole_stack import Shop, assert_problem, open_shop
 
 UNAUTHENTICATED = (401, "UNAUTHENTICATED", "인증이 필요합니다")

@@ -9,7 +9,7 @@ import pytest
 
 from engine.token_keys import key_of_secret
 from ops.run import _needs_token_secret, _settings, _token_secret
-from ops.token import secret_path
+from ops.stack import secret_path
 from tests.integration.command_line import done, ops, refused
 from tests.unit.bearers import OTHER_SECRET, SECRET
 from web.key_sources import FixedKeys
