@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import create_engine, make_url, text
+from xdist.remote import Producer
 
 from engine.config import Settings
 from engine.context import Engine
@@ -28,8 +29,8 @@ from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
 from ops.valkey import start_valkey
 from tests.emptying import EMPTYING
-
-TESTS = Path(__file__).parent
+from tests.sharing import SharedStacks, place_in_line
+from tests.stack.prepared_postgres import discard_prepared, prepare_postgres
 
 EngineMaker = Callable[..., Engine]
 
@@ -90,6 +91,7 @@ def _database_of_this_worker(url: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_url(stores_folder: Path) -> Iterator[str]:
     """A Postgres with nothing in it but the default database."""
+    prepare_postgres(stores_folder / "postgres")
     store = start_postgres(stores_folder / "postgres", free_port())
     yield store.url.replace("postgresql://", "postgresql+psycopg://", 1)
     store.stop()
@@ -175,15 +177,17 @@ def engine(make_engine: EngineMaker, lanes: int) -> Engine:
     return engine
 
 
-LONGEST_FIRST = ("e2e", "cluster", "browser", "simulation", "faults", "integration")
-"""Files that wait for whole stacks, before those that are done in seconds: what is left for the end is short."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the folders; within a folder everything stays as it is."""
-
-    def place_in_line(item: pytest.Item) -> int:
-        folder = item.path.relative_to(TESTS).parts[0]
-        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
-
+    """Long ones first."""
     items.sort(key=place_in_line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedStacks:
+    """Called where tests run side by side."""
+    return SharedStacks(config, log)
+
+
+def pytest_unconfigure() -> None:
+    """Nothing of the tests is left behind."""
+    discard_prepared()

@@ -1,9 +1,15 @@
-"""The JavaScript of ``docs/client.md`` in a real browser, against a real shop."""
+"""The examples of ``docs/client.md`` as they stand, the JavaScript in a real browser, against the demo."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 from playwright.sync_api import Page
 
+from ops.processes import PROJECT_ROOT
 from tests.e2e.client_page import examples
 from tests.e2e.whole_stack import Shop
 
@@ -40,3 +46,31 @@ def test_it_takes_a_no_for_a_no_and_comes_again_when_it_is_told_to(console: Page
     )
     assert console.evaluate(refused, 2) == ["COUPON_CLOSED", "SOLD_OUT"]
     assert len(set(keys)) == 2
+
+
+def test_the_python_of_the_page_runs_as_it_stands(shop: Shop) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", examples("python", shop.driver.port)],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, second, third = ended.stdout.splitlines()
+    sequence = shop.scalar("SELECT sequence FROM user_coupons WHERE coupon_id = 1 AND user_id = 7")
+    paid = shop.scalar("SELECT paid_amount FROM orders WHERE user_id = 7 ORDER BY id LIMIT 1")
+    assert first == f"place {sequence}, paid {paid}"
+    assert second.startswith("COUPON_ALREADY_ISSUED - ")
+    assert second.isascii()
+    assert third == "True COMPLETED"
+    assert shop.scalar("SELECT count(*) FROM orders WHERE user_id = 7") == 2
+
+
+def test_the_curl_of_the_page_runs_as_it_stands(shop: Shop, tmp_path: Path) -> None:
+    script = "set -euo pipefail\n" + examples("bash", shop.driver.port)
+    ended = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    state = json.loads(ended.stdout)
+    assert (state["status"], state["result"]["userId"]) == ("COMPLETED", 8)
+    assert shop.scalar("SELECT count(*) FROM user_coupons WHERE coupon_id = 1 AND user_id = 8") == 1

@@ -18,7 +18,7 @@ PUBLISHED = "made 1 coupons and 10 products live"
 
 @pytest.fixture
 def driver() -> Iterator[StackDriver]:
-    driver = StackDriver(new_folder())
+    driver = StackDriver(new_folder(), prepared=False)
     yield driver
     driver.clean_up()
 

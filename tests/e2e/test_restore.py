@@ -13,12 +13,14 @@ from ops.postgres_home import find_home
 from ops.processes import free_port
 from ops.valkey import start_valkey
 from tests.e2e.whole_stack import PROCFILE, BreakableShop, Shop, new_folder
+from tests.stack.prepared_postgres import prepare_postgres
 from tests.stack.stack_driver import StackDriver
 
 
 @contextmanager
 def shop_on(folder: Path, backup: Path | None = None) -> Iterator[Shop]:
     """A shop on an empty Redis and, if a backup is given, on a Postgres that it was restored into."""
+    prepare_postgres(folder / "postgres")
     valkey = start_valkey(folder / "valkey", free_port())
     postgres = start_postgres(folder / "postgres", free_port())
     try:

@@ -19,6 +19,7 @@ from ops.postgres import start_postgres
 from ops.processes import PROJECT_ROOT, free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
+from tests.stack.prepared_postgres import prepare_postgres
 from tests.stack.stack_driver import StackDriver, wait_until
 
 PROCFILE = ("--procfile", str(PROJECT_ROOT / "Procfile"))
@@ -191,6 +192,7 @@ def open_shop(**environ: str) -> Shop:
 
 def open_breakable_shop(stores: Path, **environ: str) -> BreakableShop:
     """A stack on stores in that folder, which stay in the hands of the test."""
+    prepare_postgres(stores / "postgres")
     valkey = start_valkey(stores / "valkey", free_port())
     postgres = start_postgres(stores / "postgres", free_port())
     driver = StackDriver(new_folder())

@@ -14,8 +14,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from engine.upkeep.auditing.findings import CheckName
 from ops.metrics_folder import metrics_folder
 from ops.processes import children_of
-from tests.e2e.scrapes import Scrape, scrape
 from tests.e2e.whole_stack import ANSWER_SECONDS, Shop
+from tests.shop.scrapes import Scrape, scrape
 from tests.stack.stack_driver import wait_until
 
 COUPONS = 40

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import pytest
-
-from tests.e2e.whole_stack import PROCFILE, Shop, new_folder
-from tests.stack.stack_driver import StackDriver, wait_until
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
-    """A stack that writes everything, for machines."""
-    driver = StackDriver(new_folder())
-    driver.start_and_await_ready(*PROCFILE, DEMO_DATA="0", LOG_FORMAT="json", LOG_LEVEL="debug")
-    shop = Shop(driver)
-    yield shop
-    shop.close()
+from tests.e2e.whole_stack import Shop
+from tests.stack.stack_driver import wait_until
 
 
 def seen_in(shop: Shop, request_id: str) -> set[str]:

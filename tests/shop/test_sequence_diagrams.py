@@ -70,17 +70,17 @@ def test_balance_is_found(shop: Shop) -> None:
 # 3. 상품 조회
 
 
-def test_products_from_the_cache(breakable_shop: BreakableShop) -> None:
-    product = breakable_shop.add_product(price=1200, stock=3)
-    assert product in listed(breakable_shop)
-    with breakable_shop.without_postgres():
-        assert product in listed(breakable_shop)
+def test_products_from_the_cache(shop: BreakableShop) -> None:
+    product = shop.add_product(price=1200, stock=3)
+    assert product in listed(shop)
+    with shop.without_postgres():
+        assert product in listed(shop)
 
 
-def test_products_when_the_database_fails(breakable_shop: BreakableShop) -> None:
-    with breakable_shop.without_postgres():
-        breakable_shop.redis().delete(keys.product_list())
-        assert_problem(breakable_shop.client.get("/products"), *TEMPORARY_ERROR)
+def test_products_when_the_database_fails(shop: BreakableShop) -> None:
+    with shop.without_postgres():
+        shop.redis().delete(keys.product_list())
+        assert_problem(shop.client.get("/products"), *TEMPORARY_ERROR)
 
 
 def test_products_when_there_are_none(shop: Shop) -> None:
@@ -111,11 +111,11 @@ def test_issue_of_an_invalid_request(shop: Shop, body: str) -> None:
     assert assert_problem(answer, *INVALID_REQUEST)["errors"]
 
 
-def test_issue_while_the_gate_is_not_to_be_had(breakable_shop: BreakableShop) -> None:
-    coupon, user = breakable_shop.add_coupon(), breakable_shop.add_user()
-    with breakable_shop.without_redis():
-        assert_problem(breakable_shop.issue(coupon, user), *BUSY)
-    assert created(breakable_shop.issue(coupon, user, prefer="wait=10"))["sequence"] == 1
+def test_issue_while_the_gate_is_not_to_be_had(shop: BreakableShop) -> None:
+    coupon, user = shop.add_coupon(), shop.add_user()
+    with shop.without_redis():
+        assert_problem(shop.issue(coupon, user), *BUSY)
+    assert created(shop.issue(coupon, user, prefer="wait=10"))["sequence"] == 1
 
 
 def test_issue_of_an_unknown_coupon(shop: Shop) -> None:
@@ -139,10 +139,10 @@ def test_issue_of_an_inactive_coupon(shop: Shop) -> None:
     assert assert_problem(shop.issue(coupon, shop.add_user()), *COUPON_CLOSED)["reason"] == "INACTIVE"
 
 
-def test_issue_that_the_database_refuses(breakable_shop: BreakableShop) -> None:
-    coupon, user = breakable_shop.add_coupon(), breakable_shop.add_user()
-    with inserts_refused(breakable_shop, "user_coupons", f"NEW.user_id = {user} AND NEW.coupon_id = {coupon}"):
-        answer = breakable_shop.issue(coupon, user, prefer="wait=10")
+def test_issue_that_the_database_refuses(shop: BreakableShop) -> None:
+    coupon, user = shop.add_coupon(), shop.add_user()
+    with inserts_refused(shop, "user_coupons", f"NEW.user_id = {user} AND NEW.coupon_id = {coupon}"):
+        answer = shop.issue(coupon, user, prefer="wait=10")
         assert_problem(answer, *TEMPORARY_ERROR)
 
 
@@ -163,10 +163,10 @@ def test_coupons_of_an_invalid_user_id(shop: Shop, user_id: str) -> None:
     assert_problem(shop.client.get(f"/users/{user_id}/coupons"), *INVALID_USER_ID)
 
 
-def test_coupons_when_the_database_fails(breakable_shop: BreakableShop) -> None:
-    user = breakable_shop.add_user()
-    with breakable_shop.without_postgres():
-        assert_problem(breakable_shop.client.get(f"/users/{user}/coupons"), *TEMPORARY_ERROR)
+def test_coupons_when_the_database_fails(shop: BreakableShop) -> None:
+    user = shop.add_user()
+    with shop.without_postgres():
+        assert_problem(shop.client.get(f"/users/{user}/coupons"), *TEMPORARY_ERROR)
 
 
 def test_coupons_of_who_has_none(shop: Shop) -> None:
@@ -240,8 +240,7 @@ def test_order_is_followed_up(shop: Shop) -> None:
     assert shop.scalar("SELECT sum(quantity) FROM product_stats WHERE product_id = :id", id=product) == 3
 
 
-def test_order_succeeds_although_its_history_fails(breakable_shop: BreakableShop) -> None:
-    shop = breakable_shop
+def test_order_succeeds_although_its_history_fails(shop: BreakableShop) -> None:
     user, product = shop.add_user(balance=10_000), shop.add_product(price=1000, stock=5)
     with inserts_refused(shop, "order_history_events", "true"):
         order = created(shop.order(user, {product: 1}, prefer="wait=10"))
@@ -255,38 +254,38 @@ def test_order_succeeds_although_its_history_fails(breakable_shop: BreakableShop
 # 7. 인기상품 조회
 
 
-def test_popular_products_from_the_cache(breakable_shop: BreakableShop) -> None:
-    product = sold_product(breakable_shop)
-    assert product in popular(breakable_shop)
-    with breakable_shop.without_postgres():
-        assert product in popular(breakable_shop)
+def test_popular_products_from_the_cache(shop: BreakableShop) -> None:
+    product = sold_product(shop)
+    assert product in popular(shop)
+    with shop.without_postgres():
+        assert product in popular(shop)
 
 
-def test_popular_products_when_the_database_fails(breakable_shop: BreakableShop) -> None:
-    with breakable_shop.without_postgres():
-        breakable_shop.redis().delete(keys.popular())
-        assert_problem(breakable_shop.client.get("/products/popular"), *TEMPORARY_ERROR)
+def test_popular_products_when_the_database_fails(shop: BreakableShop) -> None:
+    with shop.without_postgres():
+        shop.redis().delete(keys.popular())
+        assert_problem(shop.client.get("/products/popular"), *TEMPORARY_ERROR)
 
 
-def test_popular_products_when_nothing_sold(breakable_shop: BreakableShop) -> None:
-    breakable_shop.execute("DELETE FROM product_stats")
-    breakable_shop.redis().delete(keys.popular())
-    answer = breakable_shop.client.get("/products/popular")
+def test_popular_products_when_nothing_sold(shop: BreakableShop) -> None:
+    shop.execute("DELETE FROM product_stats")
+    shop.redis().delete(keys.popular())
+    answer = shop.client.get("/products/popular")
     assert (answer.status_code, answer.json()) == (
         200,
         {"popularProducts": [], "message": "통계 데이터가 없습니다"},
     )
-    assert 540 < int(str(breakable_shop.redis().ttl(keys.popular()))) <= 600
+    assert 540 < int(str(shop.redis().ttl(keys.popular()))) <= 600
 
 
-def test_popular_products_from_the_database_are_cached_for_an_hour(breakable_shop: BreakableShop) -> None:
-    product = sold_product(breakable_shop)
-    answer = breakable_shop.client.get("/products/popular")
+def test_popular_products_from_the_database_are_cached_for_an_hour(shop: BreakableShop) -> None:
+    product = sold_product(shop)
+    answer = shop.client.get("/products/popular")
     assert answer.status_code == 200
     assert "message" not in answer.json()
     shown = next(each for each in answer.json()["popularProducts"] if each["productId"] == product)
     assert shown == {"productId": product, "name": shown["name"], "totalSales": 500}
-    assert 3500 < int(str(breakable_shop.redis().ttl(keys.popular()))) <= 3600
+    assert 3500 < int(str(shop.redis().ttl(keys.popular()))) <= 3600
 
 
 def listed(shop: Shop) -> list[int]:

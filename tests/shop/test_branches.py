@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e import test_sequence_diagrams
+from tests.shop import test_sequence_diagrams
 
 TABLE = Path(__file__).parent.parent / "BRANCHES.md"
 COLUMNS = 4

@@ -85,4 +85,6 @@ def test_connections_by_the_thousand_that_want_nothing_yet_do_not_stop_the_servi
                 body = {"userId": shop.add_user()}
                 assert newcomer.post(f"/coupons/{coupon}/issue", json=body).status_code == 202
                 assert newcomer.get("/products").status_code == 200
-                assert newcomer.get(f"/users/{user}/balance").json()["balance"] == 1000
+                balance = newcomer.get(f"/users/{user}/balance")
+                assert balance.status_code == 200, balance.text
+                assert balance.json()["balance"] == 1000
