@@ -61,15 +61,13 @@ class Ledger:
 
     def _refuse_a_dead_connection(self, connection: psycopg.Connection[Any], *_: object) -> None:
         """Called before each use of a connection. After an outage the first use of one from before it would fail,
-        though Postgres answers again. Nobody sends anything on an idle connection but who ends it, or tells of a
-        changed setting: so a look costs no round trip, which SQLAlchemy's own pre-ping would, before every use."""
-        looking = select.poll()
-        looking.register(connection.fileno(), select.POLLIN)
-        if looking.poll(0):
-            try:
-                self.engine.dialect.do_ping(connection)  # type: ignore[arg-type] # what psycopg's own takes
-            except psycopg.Error as error:
-                raise InvalidatePoolError from error  # SQLAlchemy connects anew, and so for all that wait in the pool
+        though Postgres answers again. SQLAlchemy's own pre-ping would cost a round trip before every use."""
+        if not connection.closed and not _hears_something(connection):
+            return
+        try:
+            self.engine.dialect.do_ping(connection)  # type: ignore[arg-type] # what psycopg's own takes
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error  # SQLAlchemy connects anew, and so for all that wait in the pool
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -125,6 +123,13 @@ def _unavailability_translated(retryable: bool = False) -> Iterator[None]:
         if error.connection_invalidated:
             raise LedgerUnavailable(_reason(error)) from error
         raise
+
+
+def _hears_something(connection: psycopg.Connection[Any]) -> bool:
+    """Whether there is something to read. On an idle connection it is its end, or news such as a changed setting."""
+    looking = select.poll()
+    looking.register(connection.fileno(), select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def _reason(error: DBAPIError) -> str:

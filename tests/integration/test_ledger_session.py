@@ -236,6 +236,14 @@ def increment_both(ledger: Ledger) -> None:
         increment(two, "b")
 
 
+def test_a_connection_that_was_closed_here_is_not_noticed_either(ledger: Ledger) -> None:
+    with ledger.read() as connection:
+        driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.close()
+    assert value_of(ledger, "a") == "0"
+
+
 def test_a_session_that_is_only_told_something_is_used_on(ledger: Ledger, database_url: str) -> None:
     """Postgres says on idle connections, too, that a parameter was set anew."""
     with ledger.read() as connection:
