@@ -5,6 +5,7 @@ Every server wants the password, and every server knows it for reaching the othe
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ops.processes import free_port as any_free_port
-from ops.processes import port_is_free, spawn
+from ops.processes import free_port, port_is_free, spawn
 from ops.stores import STORE_ENVIRONMENT, RunningStore, open_log
 from ops.valkey import server_binary
 from tests.stack.stack_driver import wait_until
@@ -26,8 +26,9 @@ from tests.stack.stack_driver import wait_until
 PASSWORD = "a password/with:odd@characters"
 """Written into URLs with the odd characters quoted, so that a client that forgets to unquote them is found out."""
 
-BUS_DISTANCE = 10_000
-"""The bus of a cluster's node listens so far above its port."""
+BUS_PORTS = range(61_000, 65_536)
+"""For the buses of a cluster's nodes: above the ports that are given to whoever asks for a free one, or connects. By
+default a bus is 10,000 above its node's port, where on a busy machine somebody else may listen by then."""
 
 Settings = Mapping[str, str | int]
 Front = Callable[[int], AbstractContextManager[int]]
@@ -49,12 +50,14 @@ _DATA_SETTINGS: Settings = {
 
 @dataclass
 class Member:
-    """A server process. ``store`` is the one that runs now, or ran last; ``known_port`` where others find it."""
+    """A server process. ``store`` is the one that runs now, or ran last; ``known_port`` where others find it.
+    ``bus_port`` is for those of a cluster."""
 
     name: str
     directory: Path
     port: int
     known_port: int
+    bus_port: int
     arguments: Sequence[str]
     store: RunningStore
 
@@ -228,12 +231,14 @@ def _member(
     directory = folder / name
     directory.mkdir()
     port, known_port = ports
+    bus_port = _free_bus_port()
     configuration = [f"{key} {value}" for key, value in settings.items()]
     configuration += [f"port {port}", f'dir "{directory}"', "daemonize no", *lines]
+    configuration += [f"cluster-port {bus_port}"] if "cluster-enabled" in settings else []
     file = directory / "server.conf"
     file.write_text("\n".join(configuration) + "\n")
     command = (str(file), *arguments)
-    member = Member(name, directory, port, known_port, command, _launch(name, directory, port, command))
+    member = Member(name, directory, port, known_port, bus_port, command, _launch(name, directory, port, command))
     try:
         yield member
     finally:
@@ -241,9 +246,8 @@ def _member(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def free_port() -> int:
-    """A free port whose cluster bus is free, too."""
-    while (port := any_free_port()) + BUS_DISTANCE > 65_535 or not port_is_free("127.0.0.1", port + BUS_DISTANCE):
+def _free_bus_port() -> int:
+    while not port_is_free("127.0.0.1", port := random.choice(BUS_PORTS)):
         continue
     return port
 

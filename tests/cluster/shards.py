@@ -118,7 +118,7 @@ def cluster_topology(folder: Path, front: Front = nullcontext) -> Iterator[Clust
             primary.run("CLUSTER", "ADDSLOTSRANGE", *topology.slots_of(shard))
         for number, node in enumerate(nodes):
             node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port)
+            nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         for node in nodes:
             wait_until(lambda at=node: int(_cluster_info(at)["cluster_known_nodes"]) == len(nodes), "all know all")
         for primary, replica in topology.shards:

@@ -50,7 +50,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             half = SLOTS // 2
             node.run("CLUSTER", "ADDSLOTSRANGE", number * half, (number + 1) * half - 1)
             node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        nodes[0].run("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+        nodes[0].run("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, nodes[1].bus_port)
         wait_until(lambda: all(serves_all_slots(node) for node in nodes), "both serve all slots")
         yield f"redis+cluster://:{quote(PASSWORD, safe='')}@127.0.0.1:{nodes[0].port}"
 
