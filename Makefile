@@ -6,6 +6,7 @@ VENV := .venv
 # Tests wait more than they work: three at a time keep two cores busy.
 TEST_WORKERS := 3
 PYTHON := $(VENV)/bin/python
+PYTEST = $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 # Looked for only when something has to be set up; pip runs from outside, because venv's own copy needs a module that
 # some distributions leave out.
@@ -17,7 +18,7 @@ PIP_INSTALL = $(SYSTEM_PYTHON) -m pip --python $(PYTHON) install -qq --disable-p
 packages_in = $$(grep -c '^[a-z].*==' $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format migrate requeue audit token rush order-rush mixed million benchmark faults simulate soak lock clean
+.PHONY: help run test test-long lint format migrate requeue audit token rush order-rush mixed million benchmark faults simulate soak lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,9 +28,12 @@ run: $(VENV)/runtime ## start everything, in the foreground; Ctrl-C stops it
 
 # Where Python is told to write no bytecode, each of the hundreds of processes that the tests start would compile the
 # project anew.
-test: export PYTHONDONTWRITEBYTECODE :=
+test test-long: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
-	@exec $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/development ## run the other tests: crowds, a fuzzer, faults, what needs a stack of its own, controls
+	@exec $(PYTEST) -m long $(ARGS)
 
 lint: $(VENV)/development ## check the code's form and types
 	$(VENV)/bin/ruff check .

@@ -36,6 +36,8 @@ from tests.conftest import EngineMaker
 from tests.integration.offers import win_all
 from tests.integration.shop import drain_all, order, overdue
 
+pytestmark = pytest.mark.long
+
 ONE_LOOK = replace(QUICK, confirmations=1)
 
 users = count(1000)

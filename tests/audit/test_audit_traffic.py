@@ -14,6 +14,8 @@ from tests.audit.traffic import USERS, prepare, traffic
 from tests.integration.products_on_sale import in_one_lane_and_in_several
 from tests.integration.shop import drain_all, overdue
 
+pytestmark = pytest.mark.long
+
 PATIENCE = Patience(lasting_seconds=5.0, look_again_seconds=0.05)
 COMPLETE_AUDITS = 8
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.demo_shop import PATIENCE_MS
 from tests.e2e.whole_stack import Shop
 from tests.stack.stack_driver import wait_until
+
+pytestmark = pytest.mark.long
 
 CROWD = (4_000, 8_000, 400)
 """Users, requests, coupons: busy for seconds, so that what is broken is broken in a rush."""

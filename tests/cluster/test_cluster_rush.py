@@ -17,6 +17,8 @@ from tests.cluster.scenarios import ORDERS_AND_A_DEAD_SHARD_PRIMARY, cluster_sta
 from tests.cluster.shards import SHARDS, ClusterTopology
 from tests.stack.stack_driver import wait_until
 
+pytestmark = pytest.mark.long
+
 BUSY_WITHIN_SECONDS = 1.5
 MENDED_WITHIN_SECONDS = 20.0
 """A round of the guard waits five for a shard that hangs, and the one before may just have begun; a rebuild waits five

@@ -11,6 +11,8 @@ from ops.stack import Stack
 from tests.cluster.scenarios import COUPONS_AND_A_DEAD_PRIMARY, ORDERS_THERE_AND_BACK, sentinel_stack
 from tests.cluster.sentinel import SentinelTopology
 
+pytestmark = pytest.mark.long
+
 Running = tuple[SentinelTopology, Stack]
 
 

@@ -15,6 +15,8 @@ from tests.faults.machine.stack import LANES
 from tests.faults.machine.verdict import Kind
 from tests.stack.stack_driver import wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_whatever_dies_sleeps_or_goes_deaf_every_word_to_a_client_was_true(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

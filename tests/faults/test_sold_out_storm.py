@@ -6,12 +6,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from engine.context import Engine
 from engine.gate import keys
 from engine.outcomes import Issued, Refusal, Refused
 from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
 from tests.integration.shop import drain_all
+
+pytestmark = pytest.mark.long
 
 ATTEMPTS = 20_000
 WARMING_UP = 5_000

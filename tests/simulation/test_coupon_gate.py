@@ -139,6 +139,7 @@ def test_the_coupon_gate_is_its_model(machine: type[CouponGateMachine]) -> None:
     run_state_machine_as_test(machine, settings=machine_settings())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "pattern", "replacement"),
     [

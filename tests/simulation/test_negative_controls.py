@@ -8,6 +8,8 @@ from tests.simulation.controls import CONTROLS, HARMLESS, Control
 from tests.simulation.run import first_found
 from tests.simulation.stores import Stores
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.guard)
 def test_without_this_guard_something_is_off(stores: Stores, control: Control) -> None:

@@ -170,6 +170,7 @@ def test_the_stock_gate_is_its_model(machine: type[StockGateMachine]) -> None:
     run_state_machine_as_test(machine, settings=machine_settings())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "pattern", "replacement"),
     [
