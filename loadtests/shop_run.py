@@ -121,7 +121,10 @@ def _run(scenario: str, size: Size, stack: Stack) -> int:
 
 def _open_shop(stack: Stack, size: Size) -> dict[str, str]:
     """Users, products and a coupon of this run's own; the scenario's settings."""
-    with httpx.Client(base_url=f"{stack.address}api/v1", timeout=30) as client:
+    # Kept for as long as we ask: an idle connection that expires is closed by whichever thread looks, and another one
+    # may just have been given it.
+    limits = httpx.Limits(max_connections=SETUP_THREADS, keepalive_expiry=None)
+    with httpx.Client(base_url=f"{stack.address}api/v1", timeout=30, limits=limits) as client:
 
         def post(path: str, body: dict[str, object]) -> dict[str, int]:
             response = client.post(path, json=body)
