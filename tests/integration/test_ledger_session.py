@@ -245,7 +245,7 @@ def test_a_connection_that_was_closed_here_is_not_noticed_either(ledger: Ledger)
 
 
 def test_a_session_that_is_only_told_something_is_used_on(ledger: Ledger, database_url: str) -> None:
-    """Postgres says on idle connections, too, that a parameter was set anew."""
+    """Notifications and changed settings come on idle connections, too."""
     with ledger.read() as connection:
         before = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
         connection.execute(text("LISTEN news"))

@@ -310,7 +310,7 @@ def assert_given_back(shop: Shop, user: int, balance: int, product: int, stock: 
 
 
 def sold_product(shop: Shop) -> int:
-    """A product that is the only one sold, 500 units of it, with no ranking cached yet."""
+    """A product of which 500 units are sold, more than of most here, with no ranking cached yet."""
     user, product = shop.add_user(balance=500), shop.add_product(price=1, stock=500)
     await_followups(shop, created(shop.order(user, {product: 500}, prefer="wait=10"))["orderId"])
     shop.redis().delete(keys.popular())

@@ -147,10 +147,10 @@ class StackDriver:
             family = self.family()
             self.process.kill()
             self.process.wait()
-            await_gone(family)  # the reaper sees to it
+            await_gone(family, PATIENCE_SECONDS)  # the reaper sees to it
         discard_postgres(self.data_dir / "postgres")
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def await_gone(pids: set[int]) -> None:
-    wait_until(lambda: not any(is_alive(pid) for pid in pids), f"all of {sorted(pids)} are gone")
+def await_gone(pids: set[int], seconds: float = 10.0) -> None:
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), f"all of {sorted(pids)} are gone", seconds)
