@@ -82,8 +82,8 @@ soak: $(VENV)/development ## whatever faults chance brings (MINUTES=30 SEED=), w
 	@exec $(PYTHON) -m tests.faults.machine soak
 
 lock: $(VENV)/development ## resolve requirements.in and requirements-dev.in anew
-	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt
-	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --upgrade --python-version 3.11 requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-header --upgrade --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 
 clean: ## remove what was set up; data in DATA_DIR stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -32,13 +32,20 @@ NOT_INHERITED = (
     "DATA_PLATFORM_SECRET",
     "PLATFORM_PORT",
     "AUTH",
+    "LIMIT_PER_USER",
+    "LIMIT_PER_ADDRESS",
 )
 """Where other stores and listeners are: nothing that we break on purpose may be somebody else's. And a crowd has
-no tokens."""
+no tokens, and one address."""
 
 
 class StackDidNotStart(Exception):
     """The private stack ended or was not ready in time; the text ends with what it said."""
+
+
+def inherited_environ() -> dict[str, str]:
+    """What a stack of our own takes over of the settings that we were started with."""
+    return {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
 
 
 @contextmanager
@@ -61,9 +68,14 @@ def private_stack(
 
     ``stores`` are settings that put other stores in place of its own (REDIS_URL, …).
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     with private_folder() as folder:
-        environ = {**inherited, **(stores or {}), "DATA_DIR": str(folder), "PORT": str(free_port()), "DEMO_DATA": "0"}
+        environ = {
+            **inherited_environ(),
+            **(stores or {}),
+            "DATA_DIR": str(folder),
+            "PORT": str(free_port()),
+            "DEMO_DATA": "0",
+        }
         command = [sys.executable, "-m", "ops", "up", "--procfile", str(procfile)]
         with open(folder / "output", "wb") as output:
             process = spawn(command, environ=environ, output=output, death_signal=signal.SIGTERM)

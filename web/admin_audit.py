@@ -15,7 +15,7 @@ from engine.upkeep.audit import Report
 from web.answers import answer
 from web.current import current_engine
 from web.documentation import Success, answers
-from web.problems import BUSY, TEMPORARY_ERROR, busy
+from web.problems import TEMPORARY_ERROR, busy
 
 ASKING_PLACES = 4
 """How many requests of one process may wait for an audit: it takes longer than anything else that is answered here, and
@@ -49,7 +49,7 @@ class AuditShown(TypedDict):
     description="Looks at every coupon, product, account and order while everybody works on, so it takes as long as "
     "there is data; where something stands still, it waits for seconds to see whether that lasts. Who asks while an "
     "audit is under way in the same process gets that one's result.",
-    responses=answers({200: Success("The result.", AuditShown)}, BUSY, TEMPORARY_ERROR),
+    responses=answers({200: Success("The result.", AuditShown)}, TEMPORARY_ERROR),
 )
 def show_audit() -> Response:
     engine = current_engine()

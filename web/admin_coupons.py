@@ -18,7 +18,7 @@ from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
 from web.fields import idempotency_key
-from web.problems import BUSY, TEMPORARY_ERROR, refused
+from web.problems import TEMPORARY_ERROR, refused
 
 admin_coupons = APIBlueprint("admin_coupons", __name__, url_prefix="/api/v1/admin", tag="Administration")
 
@@ -56,7 +56,7 @@ class CouponShown(TypedDict):
 @admin_coupons.doc(
     summary="Offer a coupon, open for issuing at once",
     responses=answers(
-        {201: Success("Offered.", CouponShown, ("Location",))}, Refusal.IDEMPOTENCY_KEY_REUSED, BUSY, TEMPORARY_ERROR
+        {201: Success("Offered.", CouponShown, ("Location",))}, Refusal.IDEMPOTENCY_KEY_REUSED, TEMPORARY_ERROR
     ),
     extensions=reads(IDEMPOTENCY_KEY),
 )
@@ -71,7 +71,7 @@ def create_coupon(body: NewCouponBody) -> Response:
 @admin_coupons.input(CouponChangeBody, arg_name="body")
 @admin_coupons.doc(
     summary="Change a coupon, live at once",
-    responses=answers({200: Success("Changed.", CouponShown)}, Refusal.COUPON_NOT_FOUND, BUSY, TEMPORARY_ERROR),
+    responses=answers({200: Success("Changed.", CouponShown)}, Refusal.COUPON_NOT_FOUND, TEMPORARY_ERROR),
 )
 def change_coupon(coupon_id: int, body: CouponChangeBody) -> Response:
     change = CouponChange(**body.model_dump(exclude_unset=True))
@@ -81,7 +81,7 @@ def change_coupon(coupon_id: int, body: CouponChangeBody) -> Response:
 @admin_coupons.get("/coupons/<coupon_id>")
 @admin_coupons.doc(
     summary="A coupon and its live numbers",
-    responses=answers({200: Success("The coupon.", CouponShown)}, Refusal.COUPON_NOT_FOUND, BUSY, TEMPORARY_ERROR),
+    responses=answers({200: Success("The coupon.", CouponShown)}, Refusal.COUPON_NOT_FOUND, TEMPORARY_ERROR),
 )
 def show_coupon(coupon_id: int) -> Response:
     return _answer_to(coupon_offers.coupon_overview(current_engine(), coupon_id))

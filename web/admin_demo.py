@@ -16,7 +16,7 @@ from web.answers import answer
 from web.current import current_demo
 from web.demo_rush import Demo, Fault
 from web.documentation import Success, answers
-from web.problems import BUSY, PROBLEM_MEDIA_TYPE, busy
+from web.problems import PROBLEM_MEDIA_TYPE, busy
 
 MOST_REQUESTS = 50_000
 MOST_USERS = 50_000
@@ -77,7 +77,7 @@ def _only_in_a_demo() -> None:
 @admin_demo.input(RushBody, arg_name="body")
 @admin_demo.doc(
     summary="Let a crowd loose on a new coupon (demo only; otherwise 404)",
-    responses=answers({202: Success("It is on its way.", RushStarted)}, BUSY) | _NO_DEMO,
+    responses=answers({202: Success("It is on its way.", RushStarted)}) | _NO_DEMO,
 )
 def start_rush(body: RushBody) -> Response:
     demo = _demo()
@@ -93,7 +93,7 @@ def start_rush(body: RushBody) -> Response:
 @admin_demo.doc(
     summary="Break something on purpose (demo only; otherwise 404)",
     description="`kill_worker` kills -9 the process that drains; `forget` empties the embedded Redis.",
-    responses=answers({200: Success("It is broken.", FaultDone)}, BUSY) | _NO_DEMO,
+    responses=answers({200: Success("It is broken.", FaultDone)}) | _NO_DEMO,
 )
 def break_something(body: FaultBody) -> Response:
     return answer({"fault": body.fault}) if _demo().break_something(body.fault) else busy()

@@ -14,7 +14,7 @@ from web.answers import answer
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, Success, answers, reads
 from web.fields import idempotency_key
-from web.problems import BUSY, TEMPORARY_ERROR, refused
+from web.problems import TEMPORARY_ERROR, refused
 from web.products import ProductShown, product_shown
 
 admin_products = APIBlueprint("admin_products", __name__, url_prefix="/api/v1/admin", tag="Administration")
@@ -37,7 +37,7 @@ class ProductChangeBody(Change):
 @admin_products.input(NewProductBody, arg_name="body")
 @admin_products.doc(
     summary="Put a product on sale, at once",
-    responses=answers({201: Success("On sale.", ProductShown)}, Refusal.IDEMPOTENCY_KEY_REUSED, BUSY, TEMPORARY_ERROR),
+    responses=answers({201: Success("On sale.", ProductShown)}, Refusal.IDEMPOTENCY_KEY_REUSED, TEMPORARY_ERROR),
     extensions=reads(IDEMPOTENCY_KEY),
 )
 def create_product(body: NewProductBody) -> Response:
@@ -49,7 +49,7 @@ def create_product(body: NewProductBody) -> Response:
 @admin_products.input(ProductChangeBody, arg_name="body")
 @admin_products.doc(
     summary="Change a product, live at once",
-    responses=answers({200: Success("Changed.", ProductShown)}, Refusal.PRODUCT_NOT_FOUND, BUSY, TEMPORARY_ERROR),
+    responses=answers({200: Success("Changed.", ProductShown)}, Refusal.PRODUCT_NOT_FOUND, TEMPORARY_ERROR),
 )
 def change_product(product_id: int, body: ProductChangeBody) -> Response:
     change = ProductChange(**body.model_dump(exclude_unset=True))

@@ -18,7 +18,7 @@ from web.auth import act_for, limits_of_submission
 from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PREFER, Success, answers, reads
 from web.fields import idempotency_key
-from web.problems import BUSY, TEMPORARY_ERROR, refused
+from web.problems import TEMPORARY_ERROR, refused
 from web.submissions import answer_submission
 
 coupons = APIBlueprint("coupons", __name__, url_prefix="/api/v1", tag="Coupons")
@@ -84,7 +84,6 @@ class UserCoupons(TypedDict):
         Refusal.COUPON_NOT_FOUND,
         Refusal.COUPON_ALREADY_ISSUED,
         Refusal.COUPON_CLOSED,
-        BUSY,
         TEMPORARY_ERROR,
     ),
     extensions=reads(IDEMPOTENCY_KEY, PREFER),

@@ -23,6 +23,7 @@ from web.limits import is_limited
 from web.pages import CURSOR_PATTERN, DEFAULT_LIMIT, MOST_PER_PAGE
 from web.preferences import LONGEST_WAIT_SECONDS
 from web.problems import (
+    BUSY,
     FORBIDDEN,
     INVALID_REQUEST,
     INVALID_USER_ID,
@@ -207,13 +208,14 @@ def _complete_problems(operation: dict[str, Any]) -> None:
     if "requestBody" in operation:
         operation["requestBody"]["required"] = True
         operation["requestBody"]["description"] = f"At most {MAX_BODY_BYTES} bytes, sent with a Content-Length."
-        for status in (411, 413, 415):
+        for status in (408, 411, 413, 415):
             _add_problem(responses, status, INVALID_REQUEST)
     if "requestBody" in operation or any(_can_be_malformed(parameter) for parameter in operation["parameters"]):
         _add_problem(responses, 400, INVALID_REQUEST)
     for status in (414, 431):
         _add_problem(responses, status, INVALID_REQUEST)
     _add_problem(responses, 500, TEMPORARY_ERROR)
+    _add_problem(responses, 503, BUSY)
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -13,7 +13,7 @@ from web.answers import answer
 from web.current import current_authenticator, current_engine, current_outage_log
 from web.documentation import Success, answers
 from web.languages import SENTENCES
-from web.problems import BUSY, PROBLEMS, not_ready
+from web.problems import PROBLEMS, not_ready
 
 # Pages need nothing but their own text and style; whatever ends up in them, no browser runs or fetches it.
 _PAGE_HEADERS = {
@@ -46,7 +46,7 @@ def healthz() -> Response:
 @operations.get("/readyz")
 @operations.doc(
     summary="Whether the process can take orders",
-    responses=answers({200: Success("It can.", Ready)}, BUSY),
+    responses=answers({200: Success("It can.", Ready)}),
 )
 def readyz() -> Response:
     missing = {**readiness.missing_parts(current_engine()), **_missing_keys()}

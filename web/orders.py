@@ -25,7 +25,7 @@ from web.current import current_engine
 from web.documentation import IDEMPOTENCY_KEY, PAGE, PREFER, Success, answers, reads
 from web.fields import idempotency_key
 from web.pages import page_of, requested_page
-from web.problems import BUSY, TEMPORARY_ERROR, InvalidRequest, refused
+from web.problems import TEMPORARY_ERROR, InvalidRequest, refused
 from web.submissions import answer_submission
 
 MOST_LINES = 50
@@ -112,7 +112,6 @@ class OrdersOfUser(TypedDict):
         Refusal.INSUFFICIENT_BALANCE,
         Refusal.COUPON_NOT_USABLE,
         Refusal.IDEMPOTENCY_KEY_REUSED,
-        BUSY,
         TEMPORARY_ERROR,
     ),
     extensions=reads(IDEMPOTENCY_KEY, PREFER),

@@ -91,6 +91,14 @@ class FieldError(TypedDict):
     reason: str
 
 
+class TooFew(TypedDict):
+    """A product of which an order wants more units than there are."""
+
+    productId: int
+    requested: int
+    available: int
+
+
 class Problem(TypedDict):
     """A problem document (RFC 9457). Branch on ``code``; show ``message``."""
 
@@ -102,6 +110,7 @@ class Problem(TypedDict):
     errors: NotRequired[list[FieldError]]
     reason: NotRequired[str]
     missing: NotRequired[list[str]]
+    items: NotRequired[list[TooFew]]
 
 
 class NotAuthenticated(Exception):

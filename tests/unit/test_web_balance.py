@@ -350,7 +350,7 @@ def test_what_can_be_asked_for_and_refused_is_documented(client: FlaskClient) ->
     balance = spec["paths"]["/api/v1/users/{userId}/balance"]["get"]
     assert "INVALID_REQUEST" not in balance["responses"]["400"]["description"]
     charge = spec["paths"]["/api/v1/users/{userId}/balance/charge"]["post"]
-    refusals = {"400", "403", "404", "411", "413", "414", "415", "422", "431"}
+    refusals = {"400", "403", "404", "408", "411", "413", "414", "415", "422", "431"}
     assert set(charge["responses"]) == {"200", *refusals, "500", "503"}
     assert spec["components"]["schemas"]["ChargeBody"]["properties"]["amount"] == {
         "type": "integer",

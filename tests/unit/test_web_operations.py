@@ -20,7 +20,7 @@ from engine.ledger import coupons as ledger_coupons
 from engine.ledger.console import Parked
 from engine.ledger.coupons import UserCoupon
 from engine.outcomes import Issued, Refusal, Refused, RequestKind, RequestState, RequestStatus
-from engine.shop import coupon_offers, issuance
+from engine.shop import coupon_offers, issuance, orders
 from engine.shop.coupon_offers import CouponOverview
 from engine.upkeep import console, readiness
 from engine.upkeep.console import CouponSeen, Look, ProcessSeen, ProductSeen, Winner
@@ -56,7 +56,8 @@ STATES = {
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
-    """A service in which user 404 finds nothing, user 409 is too late, and everybody else gets what they want."""
+    """A service in which user 404 finds nothing, user 409 is too late, nothing is in stock,
+    and everybody else gets what they want."""
 
     def issue_coupon(_engine: Any, *, coupon_id: int, user_id: int, **_rest: Any) -> Issued | Refused:
         if coupon_id == 404:
@@ -71,10 +72,14 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     def overview(_engine: Any, coupon_id: Any, *_change: Any) -> CouponOverview | Refused:
         return Refused(Refusal.COUPON_NOT_FOUND) if coupon_id == 404 else OVERVIEW
 
+    def place_order(_engine: Any, _ask: Any) -> Refused:
+        return Refused(Refusal.OUT_OF_STOCK, {"items": [{"productId": 1, "requested": 2, "available": 1}]})
+
     def held(_ledger: Any, user_id: int) -> list[UserCoupon]:
         return [] if user_id == 404 else [UserCoupon(3, 7, "봄", 1000, NOW)]
 
     monkeypatch.setattr(issuance, "issue_coupon", issue_coupon)
+    monkeypatch.setattr(orders, "place_order", place_order)
     monkeypatch.setattr(requests, "request_state", state)
     monkeypatch.setattr(requests, "wait_for_request", state)
     monkeypatch.setattr(ledger_coupons, "available_coupons_of_user", held)
@@ -110,6 +115,7 @@ def test_the_openapi_document_does_not_depend_on_who_asks_first() -> None:
 
 
 NEW_COUPON = {"name": "봄", "discountAmount": 1000, "totalQuantity": 50}
+ORDER = {"userId": 5, "orderItems": [{"productId": 1, "quantity": 2}]}
 ISSUE = "/api/v1/coupons/{couponId}/issue"
 CALLS: list[tuple[str, str, str, Any, dict[str, str], int]] = [
     ("POST", ISSUE, "/api/v1/coupons/7/issue", {"userId": 5}, {}, 202),
@@ -120,6 +126,7 @@ CALLS: list[tuple[str, str, str, Any, dict[str, str], int]] = [
     ("POST", ISSUE, "/api/v1/coupons/7/issue", None, {}, 415),
     ("POST", ISSUE, "/api/v1/coupons/7/issue", None, {"Content-Type": "application/json"}, 411),
     ("POST", ISSUE, "/api/v1/coupons/7/issue", {"x": "x" * 70_000}, {}, 413),
+    ("POST", "/api/v1/orders", "/api/v1/orders", ORDER, {}, 409),
     ("GET", "/api/v1/users/{userId}/coupons", "/api/v1/users/5/coupons", None, {}, 200),
     ("GET", "/api/v1/users/{userId}/coupons", "/api/v1/users/404/coupons", None, {}, 200),
     ("GET", "/api/v1/users/{userId}/coupons", "/api/v1/users/x/coupons", None, {}, 400),
@@ -196,6 +203,13 @@ def test_every_operation_of_the_service_is_described(client: FlaskClient, spec: 
         (re.sub(r"\{\w+\}", "{}", path), method) for path, methods in spec["paths"].items() for method in methods
     }
     assert served == described
+
+
+def test_what_the_door_answers_is_described_for_whoever_can_get_it(spec: dict[str, Any]) -> None:
+    """It turns people away from everything, and what sends its body too slowly."""
+    for operation in (operation for methods in spec["paths"].values() for operation in methods.values()):
+        assert "BUSY" in operation["responses"]["503"]["description"]
+        assert ("408" in operation["responses"]) == ("requestBody" in operation)
 
 
 def test_bodies_are_required_and_closed_and_ids_have_their_limits(spec: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from engine.config import Settings
 from engine.context import Engine
 from engine.fault_points import CONTROL_VARIABLE
 from engine.gate.scripts import LUA_DIRECTORY
-from loadtests.private_stack import NOT_INHERITED, STOP_PATIENCE_SECONDS, private_folder
+from loadtests.private_stack import STOP_PATIENCE_SECONDS, inherited_environ, private_folder
 from ops import valkey as ops_valkey
 from ops.postgres import start_postgres
 from ops.processes import free_port, spawn
@@ -74,9 +73,8 @@ class MachineStack:
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environ = {
-            **inherited,
+            **inherited_environ(),
             "DATA_DIR": str(self.folder / "var"),
             "DEMO_DATA": "0",
             "LANES": str(self.engine.gate.lanes),
