@@ -71,7 +71,7 @@ ROLES: Mapping[str, Role] = {
             *PRESENCE,
             *RING,
             # caches, the console and idempotency keys
-            *("mget", "set", "del", "incrby", "hget", "hmget", "hgetall", "hincrby", "zrange", "xrevrange"),
+            *("mget", "set", "del", "hget", "hmget", "hgetall", "hincrby", "zrange", "xrevrange"),
             "renamenx",
         ),
         scripts=(
@@ -92,7 +92,7 @@ ROLES: Mapping[str, Role] = {
             *(*CONNECTION, *PRESENCE, *RING),
             # whoever rebuilds a lane drains what is left in it
             *("xrange", "xdel"),
-            *("exists", "rename", "zrange", "hget", "hmget", "incrby"),
+            *("exists", "rename", "zrange", "hget", "hmget", "set"),
         ),
         scripts=(
             *("inspect_lane", "require_built", "approve_lane", "close_lane", "begin_build", "build_coupon"),

@@ -41,7 +41,8 @@ def lane_of(kind: str, entity_id: int, lanes: int) -> int:
 
 
 def lane(number: int) -> str:
-    """Hash: open, epoch, replid, last_number, lanes, request_key."""
+    """Hash: open, epoch, replid, last_number, lanes, request_key, built_epoch, returned, claim, building, and
+    built:<other lane>, the earliest build of that lane on which an order may count here."""
     return f"{PREFIX}:{{{number}}}:lane"
 
 
@@ -81,7 +82,8 @@ def sku(number: int, product_id: int) -> str:
 
 
 def hold(number: int, nonce: str) -> str:
-    """Hash: state (held, settled, released, refused), request_id, lines, keep_ms, answer."""
+    """Hash: state (held, ending, settled, released), request_id, lines, keep_ms, order_lane, deadline_ms, shared; or
+    state (refused), answer."""
     return f"{PREFIX}:{{{number}}}:hold:{nonce}"
 
 
@@ -111,7 +113,7 @@ def product_list() -> str:
 
 
 def product_generation() -> str:
-    """String: a number that grows with every change of a product; in one slot with the list, to be read with it."""
+    """String: another text with every change of a product; in one slot with the list, to be read with it."""
     return f"{PREFIX}:{{products}}:generation"
 
 

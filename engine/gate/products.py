@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 from engine.gate import keys
@@ -84,4 +85,4 @@ def cache_list(gate: Gate, generation: str, products: Sequence[dict[str, Any]]) 
 def forget_list(gate: Gate) -> None:
     """From now on every list that was read before counts as none, even one that is cached only later."""
     with unavailability_translated():
-        gate.client.incr(keys.product_generation())
+        gate.client.set(keys.product_generation(), token_hex(8))  # a number would begin anew with an empty Redis

@@ -40,7 +40,7 @@ RARE = {
     ("scheduler", "sadd"): "to ring, when a ring was lost",
     ("scheduler", "rpush"): "as above",
     ("scheduler", "hset"): "as above",
-    ("scheduler", "incrby"): "when it makes live what a process recorded and could not publish",
+    ("scheduler", "set"): "when it makes live what a process recorded and could not publish",
     ("scheduler", "hget"): "of a hold whose order may wait in another lane",
     ("scheduler", "hmget"): "of the audit",
     ("scheduler", "exists"): "whether a drain is at work, when a bell is old",

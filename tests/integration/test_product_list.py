@@ -19,6 +19,7 @@ from engine.gate import products as gate_products
 from engine.gate.stock import lane_of_product
 from engine.ledger import products as ledger_products
 from engine.shop.product_offers import ProductChange, ProductView, change_product, list_products
+from engine.upkeep.guard import watch_lanes
 from tests.integration.placed_orders import statements_of, with_settings, without_ledger, without_redis
 from tests.integration.products_on_sale import create, in_one_lane_and_in_several, listed
 from tests.integration.shop import add_user, order
@@ -164,6 +165,25 @@ def test_a_list_that_was_read_before_a_change_and_cached_after_it_counts_as_none
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert list_cached_by_a_slow_reader(engine, monkeypatch) == [("감귤", 900, 10)]
+
+
+def test_no_list_from_before_redis_forgot_everything_ever_counts_again(engine: Engine) -> None:
+    """Whoever read it may cache it only now."""
+    client: Any = engine.gate.client
+    product = create(engine)
+
+    def generations_of_changes(prices: range) -> list[str]:
+        found = []
+        for price in prices:
+            change_product(engine, product.id, ProductChange(price=price))
+            found.append(client.get(keys.product_generation()))
+        return found
+
+    before = generations_of_changes(range(1, 6))
+    client.flushdb()
+    watch_lanes(engine)
+    after = generations_of_changes(range(6, 26))
+    assert len({*before, *after}) == 25
 
 
 def test_without_generations_the_slow_readers_list_would_be_noticed(
