@@ -1,4 +1,5 @@
-"""Where requests stand. The outbox is asked first, the ledger second: an entry leaves only after its commit."""
+"""Where requests stand. The outbox is asked first, the ledger second: an entry leaves only after its commit. Whether it
+was there at all, an outbox can say that Redis has kept; of one that came back, the ledger is asked as well."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from engine.context import Engine
-from engine.errors import EngineError, GateUnavailable
+from engine.errors import EngineError, GateUnavailable, LedgerUnavailable
 from engine.gate import outbox
 from engine.gate.outbox import Whereabouts, owner_in
 from engine.gate.request_ids import RequestId, parse_request_id
@@ -69,12 +70,29 @@ def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> 
         found = _look_into_outbox(engine, lane, requests)
         gone = [request for request, where in zip(requests, found, strict=True) if not where.waits]
         recorded = _recorded_states(engine, gone) if gone else {}
+        recorded |= _recorded_before(engine, requests, found)
     return [
-        RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
-        if where.waits
-        else recorded.get(str(request)) or _unrecorded_state(engine, request, where)
-        for request, where in zip(requests, found, strict=True)
+        recorded.get(str(each)) or _unrecorded_state(engine, each, where)
+        for each, where in zip(requests, found, strict=True)
     ]
+
+
+def _recorded_before(
+    engine: Engine, requests: Sequence[RequestId], found: Sequence[Whereabouts]
+) -> dict[str, RequestState]:
+    """What the ledger knows of requests that wait in an outbox which may have come back with what had left it: final
+    states stay final. Nothing while the ledger is away; they are PENDING then."""
+    returned = [
+        request
+        for request, where in zip(requests, found, strict=True)
+        if where.waits and (where.epoch is None or request.epoch < where.epoch)
+    ]
+    if not returned:
+        return {}
+    try:
+        return _recorded_states(engine, returned)
+    except LedgerUnavailable:
+        return {}
 
 
 def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
@@ -85,22 +103,28 @@ def _look_into_outbox(engine: Engine, lane: int, requests: Sequence[RequestId]) 
 
 
 def _unrecorded_state(engine: Engine, request: RequestId, where: Whereabouts) -> StateOutcome:
-    """What to say of a request that is in neither place."""
+    """What to say of a request of which the ledger knows nothing."""
+    if where.waits:
+        return RequestState(str(request), request.kind, RequestStatus.PENDING, user_id=where.user_id)
     if where.epoch is None:
         return GateUnavailable(f"lane {request.lane} is not ready; whether it holds the request is not known yet")
     if request.epoch < where.epoch:
-        # The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came.
-        return RequestState(str(request), request.kind, RequestStatus.FAILED, error=_LOST)
-    if _is_replaced(engine, request.lane, where.epoch):
-        return GateUnavailable(f"another server has lane {request.lane} now than the one that answered")
-    return _NOT_FOUND
+        return _forgotten(request)
+    if not _has_newer_epoch(engine, request.lane, where.epoch):
+        return _NOT_FOUND
+    if request.lane >= engine.gate.lanes:
+        return _forgotten(request)  # before the number of lanes was changed
+    return GateUnavailable(f"another server has lane {request.lane} now than the one that answered")
 
 
-def _is_replaced(engine: Engine, lane: int, epoch: int) -> bool:
-    """Whether the lane goes on under a newer epoch, on another server than the one that says this, which was replaced
-    and has not heard of it."""
-    if lane >= engine.gate.lanes:
-        return False
+def _forgotten(request: RequestId) -> RequestState:
+    """The id is sealed, so we gave it. It is in neither place: Redis forgot it before the drain came."""
+    return RequestState(str(request), request.kind, RequestStatus.FAILED, error=_LOST)
+
+
+def _has_newer_epoch(engine: Engine, lane: int, epoch: int) -> bool:
+    """Whether the lane went on under a newer epoch, on another server perhaps than the one that says this, which was
+    replaced and has not heard of it."""
     with engine.ledger.read() as connection:
         recorded = progress_of_lane(connection, lane)
     return recorded is not None and recorded.epoch > epoch

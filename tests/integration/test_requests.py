@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -176,6 +177,29 @@ def test_what_was_recorded_stays_completed_although_redis_forgot_everything(engi
 
 
 # Not to be known now
+
+
+def test_a_final_state_stays_final_when_an_outbox_comes_back_with_what_had_left_it(
+    engine: Engine, without_ledger: Engine, coupon: int
+) -> None:
+    """As after a power cut, when Redis has not yet written down that the entry was taken out."""
+    request_id, lane = issue(engine, coupon), lane_of_coupon(engine.gate, coupon)
+    client: Any = engine.gate.client
+    ((entry_id, fields),) = client.xrange(keys.outbox(lane))
+    assert request_state(without_ledger, request_id) == pending(request_id)
+    drain_all(engine)
+    completed = request_state(engine, request_id)
+    assert isinstance(completed, RequestState)
+    assert completed.status is RequestStatus.COMPLETED
+    client.delete(keys.outbox(lane))
+    client.xadd(keys.outbox(lane), fields, id=entry_id)
+    client.hset(keys.lane(lane), "replid", "0" * 40)
+    assert request_state(engine, request_id) == completed
+    assert request_state(without_ledger, request_id) == pending(request_id)
+    watch_lanes(engine)
+    assert request_state(engine, request_id) == completed
+    drain_all(engine)
+    assert request_state(engine, request_id) == completed
 
 
 def test_whether_a_request_was_lost_is_not_told_before_the_guard_has_looked(engine: Engine, coupon: int) -> None:
