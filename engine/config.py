@@ -51,7 +51,7 @@ class Settings:
     backlog_limit: int = 200_000
     """Outbox entries per lane above which the gate answers BUSY; bounds Redis' memory while Postgres is away."""
     gate_timeout_seconds: float = 0.5
-    """How long one decision may take; the contract promises BUSY within a second of Redis going away."""
+    """How long one decision may take; BUSY is to come within a second of Redis going away."""
     statement_timeout_seconds: float = 5.0
     ledger_pool_size: int = 8
     data_platform_url: str = field(default="", repr=False)

@@ -8,7 +8,7 @@
 --   1 sc:{n}:lane           hash    the lane's state
 --   2 sc:{n}:outbox         stream  decisions that are not yet in the ledger
 --   3 sc:{n}:holds          zset    nonce by deadline (milliseconds since 1970)
---   4… sc:{n}:hold:<nonce>  hash    state, request_id, lines, order_lane
+--   4… sc:{n}:hold:<nonce>  hash    state, request_id, lines, order_lane, deadline_ms
 -- ARGV
 --   1  grace  milliseconds  how long after its deadline a hold is overdue: clocks of several servers may differ
 --   2… nonce  one per hold, in the order of KEYS 4…
@@ -38,12 +38,12 @@ local claimed = {redis.call('HGET', lane_key, 'built_epoch') or ''}
 for i = 2, #ARGV do
   local nonce, hold_key = ARGV[i], KEYS[i + 2]
   local deadline_ms = redis.call('ZSCORE', holds_key, nonce)
-  local hold = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'order_lane')
+  local hold = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'order_lane', 'deadline_ms')
   if hold[1] ~= 'held' and hold[1] ~= 'ending' then
     redis.call('ZREM', holds_key, nonce)
   elseif deadline_ms and tonumber(deadline_ms) <= overdue_ms and not waits(hold[2]) then
     redis.call('HSET', hold_key, 'state', 'ending')
-    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or '', deadline_ms}) do
+    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or '', hold[5] or ''}) do
       claimed[#claimed + 1] = word
     end
   end

@@ -12,7 +12,7 @@
 --   2… sku | returned | hold: what each of KEYS 3… is
 -- RETURNS
 --   {epoch, holds, {nonce, …}, …}, and then one table for each of KEYS 3…, in their order:
---   {version, name, price, status, supplied, available} or {marker} or {state, request id, lines}
+--   {version, name, price, status, supplied, available} or {marker} or {state, request id, lines, deadline}
 --   texts, '' where there is no such field; holds counts them all; a marker is '1' where it exists, else '0'
 -- COST O(number of keys + limit)
 
@@ -37,7 +37,7 @@ for i = 3, #KEYS do
     local fields = redis.call('HMGET', key, 'version', 'name', 'price', 'status', 'supplied', 'available')
     picture[i + 1] = texts(fields, 6)
   elseif what == 'hold' then
-    picture[i + 1] = texts(redis.call('HMGET', key, 'state', 'request_id', 'lines'), 3)
+    picture[i + 1] = texts(redis.call('HMGET', key, 'state', 'request_id', 'lines', 'deadline_ms'), 4)
   else
     picture[i + 1] = {string.format('%.0f', redis.call('EXISTS', key))}
   end

@@ -9,7 +9,8 @@
 --   1 sc:{n}:lane          hash    the lane's state (open, epoch, replid, last_number, built_epoch, built:<lane>)
 --   2 sc:{n}:outbox        stream  decisions that are not yet in the ledger
 --   3 sc:{n}:bell          string  armed while somebody has been told to drain this lane
---   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane
+--   4 sc:{n}:hold:<nonce>  hash    state, request_id, lines, keep_ms, order_lane, deadline_ms,
+--                                  shared; of a refusal state, answer
 --   5 sc:{n}:holds         zset    nonce by deadline (milliseconds since 1970)
 --   6… sc:{n}:sku:<id>     hash    name, price, status, available: one key per product, each product once; behind
 --      them, for each limit of the order, sc:{n}:turns:<who> (string: a moment, as take_turn.lua keeps it)
@@ -25,7 +26,7 @@
 --      bell_ms         milliseconds  how long an armed bell keeps others from ringing
 --      backlog_limit   entries       a longer outbox closes the gate
 --      order_lane      integer       the lane that the order is submitted in: the last one
---      held            '<lane>:<built epoch>,…' of the lanes reserved before, nothing for none
+--      held            '<lane>:<built epoch>:<deadline>,…' of the lanes reserved before, nothing for none
 --      held_until_ms   milliseconds since 1970, the earliest deadline in lanes reserved before; nothing for none
 --      lines           '<product>:<quantity>:<price>,…' reserved before, nothing for none
 --      limits          '<pace>,<ahead>;…' (microseconds, as take_turn.lua takes them), nothing for none
@@ -97,7 +98,7 @@ local function with_names(reply)
   return reply
 end
 
-local known = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'answer')
+local known = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'answer', 'deadline_ms')
 if known[1] == 'refused' then
   local answer = {}
   for word in string.gmatch(known[4], '%S+') do
@@ -109,9 +110,14 @@ if known[1] == 'ending' then
   return {'ending'}
 end
 -- Units that an earlier lane gave back are not held any more: there the request has to take them anew. What was
--- submitted is answered as it was, whatever became of it: the request id tells.
+-- submitted is answered as it was, whatever became of it: the request id tells. What is held and not yet submitted
+-- serves two attempts from now on, and neither may give it back when it fails.
 if known[1] and not (known[1] == 'released' and known[2] == '') then
-  return with_names({'replayed', known[2], 0, built_epoch, redis.call('ZSCORE', holds_key, nonce) or '', known[3]})
+  if known[1] == 'held' and known[2] == '' then
+    redis.call('HSET', hold_key, 'shared', '1')
+  end
+  local deadline_ms = redis.call('ZSCORE', holds_key, nonce) and known[5] or ''
+  return with_names({'replayed', known[2], 0, built_epoch, deadline_ms, known[3]})
 end
 
 local time = redis.call('TIME')
@@ -119,7 +125,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if held_until_ms and now_ms >= held_until_ms then
   return {'hold_expired'}
 end
-for earlier, built in string.gmatch(order.held, '(%d+):(%d+)') do
+for earlier, built in string.gmatch(order.held, '(%d+):(%d+):%d+') do
   local required = redis.call('HGET', lane_key, 'built:' .. earlier)
   if required and tonumber(built) < tonumber(required) then
     return {'hold_expired'}
@@ -182,7 +188,7 @@ local request_id, ring, deadline_ms = '', 0, string.format('%.0f', now_ms + hold
 if append then
   local number = string.format('%.0f', state[4] + 1)
   request_id = lane .. '.' .. epoch .. '.' .. number .. '.' .. nonce
-  local held = (order.held == '' and '' or order.held .. ',') .. lane .. ':' .. built_epoch
+  local held = (order.held == '' and '' or order.held .. ',') .. lane .. ':' .. built_epoch .. ':' .. deadline_ms
   local entry = {'kind', 'order', 'request_id', request_id, 'nonce', nonce, 'user_id', order.user_id,
     'user_coupon_id', order.user_coupon_id, 'decided_at_ms', string.format('%.0f', now_ms), 'held', held,
     'lines', (order.lines == '' and '' or order.lines .. ',') .. own_lines}
@@ -202,7 +208,7 @@ for i = 1, products do
   redis.call('HINCRBY', KEYS[5 + i], 'available', '-' .. quantities[i])
 end
 redis.call('HSET', hold_key, 'state', 'held', 'request_id', request_id, 'lines', own_lines,
-  'keep_ms', string.format('%.0f', keep_ms), 'order_lane', order.order_lane)
+  'keep_ms', string.format('%.0f', keep_ms), 'order_lane', order.order_lane, 'deadline_ms', deadline_ms)
 redis.call('PERSIST', hold_key)
 redis.call('ZADD', holds_key, deadline_ms, nonce)
 

@@ -3,11 +3,11 @@
 A web process may die between two lanes, a drain between its commit and its word to the gate. Every hold therefore has
 a deadline. Past it, no order is accepted on the hold any more: the gate refuses it in the lane where the order would be
 submitted, and the sweeper sets the hold aside before it asks. Then the ledger alone says what became of it. If an order
-was submitted with it, the sweeper inserts that as EXPIRED, the drain inserts it as an order, the unique nonce lets
-exactly one of them win, and only then does Redis change. If none was, none can come any more, and nothing is inserted:
-whoever repeats the request under its idempotency key takes the units anew, and their order has to find its nonce free.
-Whatever the sweeper writes carries the lane's built epoch and the hold's deadline: if it sleeps through a rebuild,
-which drops all holds, or until the hold was taken anew, neither store listens to it.
+was submitted with it, in whichever lane, the sweeper inserts that as EXPIRED, the drain inserts it as an order, the
+unique nonce lets exactly one of them win, and only then does Redis change. If none was, none can come any more, and
+nothing is inserted: whoever repeats the request under its idempotency key takes the units anew, and their order has to
+find its nonce free. Whatever the sweeper writes carries the lane's built epoch and the hold's deadline: if it sleeps
+through a rebuild, which drops all holds, or until the hold was taken anew, neither store listens to it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from engine.gate import outbox, stock
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
 from engine.ledger import orders as ledger_orders
+from engine.ledger.orders import Held
+from engine.ledger.progress import progress_of_lane, require_lanes
 from engine.telemetry import metrics
 from engine.telemetry.logs import about
 
@@ -30,29 +32,33 @@ logger = logging.getLogger(__name__)
 
 
 def sweep_holds(engine: Engine, lane: int) -> int:
-    """End the lane's overdue holds as the ledger says; how many. Raises GateUnavailable, LedgerUnavailable."""
+    """End the lane's overdue holds as the ledger says; how many. Raises GateUnavailable, LedgerUnavailable,
+    LaneCountMismatch."""
     claimed = stock.claim_overdue_holds(engine.gate, lane, HOLDS_PER_SWEEP)
     metrics.HOLDS_CLAIMED.inc(len(claimed))
+    requests = {hold.nonce: _submitted_as(engine, hold) for hold in claimed}
     # What waits in an outbox is the drain's to decide: it comes to it as soon as the ledger answers.
-    overdue = [hold for hold in claimed if not _may_wait_elsewhere(engine, hold)]
+    overdue = [hold for hold in claimed if requests[hold.nonce] is not None]
     if not overdue:
         return 0
     built_epoch = overdue[0].built_epoch
     reach("sweep.before_expiry")
     with engine.ledger.transaction() as connection:
+        require_lanes(connection, engine.gate.lanes)  # with another number, orders wait where we have not looked
         ended = ledger_orders.end_overdue(
             connection,
             lane,
             built_epoch,
-            submitted=sorted({hold.nonce for hold in overdue if hold.request_id}),
-            unsubmitted=sorted({hold.nonce for hold in overdue if not hold.request_id}),
+            submitted=sorted({hold.nonce for hold in overdue if requests[hold.nonce]}),
+            unsubmitted=sorted({hold.nonce for hold in overdue if not requests[hold.nonce]}),
         )
     reach("sweep.after_expiry")
     for hold in overdue:
         end = ended.get(hold.nonce)
         if end is None:
             continue  # the lane was rebuilt since, and the hold with it
-        if not hold.product_ids or end.has_sold(lane, built_epoch, hold.request_id):
+        held = Held(lane, built_epoch, hold.deadline_ms)
+        if not hold.product_ids or end.has_sold(held, hold.request_id):
             stock.settle(engine.gate, lane, built_epoch, [hold.nonce])
         else:
             stock.release(engine.gate, lane, built_epoch, hold.nonce, hold.product_ids, deadline_ms=hold.deadline_ms)
@@ -62,15 +68,26 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     return len(ended)
 
 
-def _may_wait_elsewhere(engine: Engine, hold: Hold) -> bool:
-    """Whether the order may wait in another lane's outbox; yes, if that cannot be asked now."""
-    if hold.order_lane == hold.lane or hold.order_lane >= engine.gate.lanes:
-        return False  # the lane itself has looked into its own outbox; of a lane of before, the outbox was drained
+def _submitted_as(engine: Engine, hold: Hold) -> str | None:
+    """The request that the hold's order was submitted as, '' if it was not. None while that cannot be known, or while
+    it waits in another lane's outbox."""
+    lane = hold.order_lane
+    if lane == hold.lane or lane >= engine.gate.lanes:
+        return hold.request_id  # the lane itself has looked into its own outbox; those of lanes of before were drained
     try:
-        request_id = stock.submitted_request_id(engine.gate, hold.order_lane, hold.nonce)
+        request_id = stock.submitted_request_id(engine.gate, lane, hold.nonce)
         if not request_id:
-            return False
-        (found,) = outbox.find(engine.gate, hold.order_lane, [split_request_id(request_id)])
+            return "" if _knows_all(engine, lane) else None
+        (found,) = outbox.find(engine.gate, lane, [split_request_id(request_id)])
     except GateUnavailable:
-        return True
-    return found.waits or found.epoch is None
+        return None
+    return None if found.waits or found.epoch is None else request_id
+
+
+def _knows_all(engine: Engine, lane: int) -> bool:
+    """Whether the lane has what the ledger stands on. One that came back, and that the guard has not seen yet, may have
+    forgotten an order that a drain still holds; and a server that was replaced never heard of some."""
+    state = engine.gate.inspect(lane)
+    with engine.ledger.read() as connection:
+        recorded = progress_of_lane(connection, lane)
+    return state.ready and recorded is not None and recorded.epoch == state.epoch

@@ -40,11 +40,17 @@ class Whereabouts(NamedTuple):
     user_id: int | None = None
 
 
+def place_of(entry_id: str) -> tuple[int, int]:
+    """Epoch and number of an entry, from its id in the stream."""
+    epoch, _, number = entry_id.partition("-")
+    return int(epoch), int(number)
+
+
 def read_head(gate: Gate, lane: int, limit: int) -> list[Entry]:
     """The oldest entries, at most ``limit``, in order."""
     with unavailability_translated():
         rows: Any = gate.client.xrange(keys.outbox(lane), count=limit)
-    return [Entry(*_parts(entry_id), fields=fields) for entry_id, fields in rows]
+    return [Entry(*place_of(entry_id), fields=fields) for entry_id, fields in rows]
 
 
 def wait_for_more(gate: Gate, lane: int, timeout_seconds: float) -> bool:
@@ -132,8 +138,3 @@ def is_leased(gate: Gate, lane: int) -> bool:
     """Whether a drain is at work."""
     with unavailability_translated():
         return bool(gate.client.exists(keys.lease(lane)))
-
-
-def _parts(entry_id: str) -> tuple[int, int]:
-    epoch, _, number = entry_id.partition("-")
-    return int(epoch), int(number)

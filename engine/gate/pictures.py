@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.gate import keys
 from engine.gate.gate import Gate, unavailability_translated
+from engine.gate.outbox import place_of
 
 HOLDING = ("held", "ending")
 """States of a hold in which it has its units."""
@@ -74,6 +75,7 @@ class HeldUnits:
 
     request_id: str
     units: Mapping[int, int]
+    deadline_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def picture_lane(gate: Gate, lane: int, overdue_seconds: float, limit: int) -> L
         built_epoch=_number(reply[2]),
         lanes=_number(reply[3]),
         backlog=int(reply[4]),
-        head=_place(reply[5]) if reply[5] else None,
-        newest=_place(reply[6]) if reply[6] else None,
+        head=place_of(reply[5]) if reply[5] else None,
+        newest=place_of(reply[6]) if reply[6] else None,
         overdue=tuple(reply[7:]),
     )
 
@@ -170,7 +172,7 @@ def waiting_issuances(gate: Gate, lane: int, upto_number: int) -> dict[int, list
     after = "-"
     while page := gate.run("waiting_issuances", [keys.outbox(lane)], [after, PAGE_OF_OUTBOX]):
         for entry_id, coupon_id, sequence in zip(page[::3], page[1::3], page[2::3], strict=True):
-            if _place(entry_id)[1] > upto_number:
+            if place_of(entry_id)[1] > upto_number:
                 return waiting  # what came since is in no picture, and in a rush there is always more
             if coupon_id and sequence:
                 waiting.setdefault(int(coupon_id), []).append(int(sequence))
@@ -195,13 +197,13 @@ def _holds(gate: Gate, lane: int, present: Iterable[str], found: Mapping[str, Se
         if fields is None:
             # What a hold takes never changes, so it may be read later than the picture, as long as it is there.
             with unavailability_translated():
-                late: Any = gate.client.hmget(keys.hold(lane, nonce), "state", "request_id", "lines")
+                late: Any = gate.client.hmget(keys.hold(lane, nonce), "state", "request_id", "lines", "deadline_ms")
             if late[2] is None:
                 raise Blurred(f"a hold came and went in lane {lane}")
-            fields = ["held", late[1] or "", late[2]]
-        state, request_id, lines = fields
+            fields = ["held", late[1] or "", late[2], late[3] or ""]
+        state, request_id, lines, deadline_ms = fields
         if state in HOLDING:
-            holds[nonce] = HeldUnits(request_id, _units(lines))
+            holds[nonce] = HeldUnits(request_id, _units(lines), _number(deadline_ms) or 0)
     return holds
 
 
@@ -212,11 +214,6 @@ def _units(lines: str) -> dict[int, int]:
 def _sku(table: Sequence[str]) -> SkuPicture:
     terms = dict(zip(("version", "name", "price", "status", "supplied"), table, strict=False))
     return SkuPicture(terms, _number(table[5]))
-
-
-def _place(entry_id: str) -> tuple[int, int]:
-    epoch, _, number = entry_id.partition("-")
-    return int(epoch), int(number)
 
 
 def _number(text: str) -> int | None:

@@ -87,7 +87,7 @@ class Hold:
     nonce: str
     request_id: str
     order_lane: int
-    deadline_ms: str
+    deadline_ms: int
     product_ids: tuple[int, ...]
 
 
@@ -155,7 +155,7 @@ def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantitie
         "bell_ms": BELL_SECONDS * 1000,
         "backlog_limit": gate.backlog_limit,
         "order_lane": order_lane,
-        "held": ",".join(f"{part.lane}:{part.built_epoch}" for part in earlier),
+        "held": ",".join(f"{part.lane}:{part.built_epoch}:{part.deadline_ms or 0}" for part in earlier),
         "held_until_ms": min(deadlines, default=""),
         "lines": ",".join(f"{line.product_id}:{line.quantity}:{line.unit_price}" for line in attempt.lines),
         "limits": limits_text(limits, ";"),
@@ -177,6 +177,18 @@ def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantitie
     return script_keys, arguments
 
 
+def remembered_refusal(gate: Gate, nonce: str, lanes: Sequence[int]) -> Reservation | None:
+    """What one of these lanes refused an order with that was asked for under an idempotency key; None if none did."""
+    with unavailability_translated(), gate.client.pipeline(transaction=False) as pipeline:
+        for lane in lanes:
+            pipeline.hmget(keys.hold(lane, nonce), "state", "answer")
+        found = pipeline.execute()
+    for lane, (state, answer) in zip(lanes, found, strict=True):
+        if state == "refused":
+            return _refusal(lane, str(answer).split())
+    return None
+
+
 def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> None:
     """End the holds of orders that the ledger completed, unless the lane was rebuilt meanwhile. Safe to repeat."""
     for start in range(0, len(nonces), HOLDS_PER_CALL):
@@ -186,11 +198,19 @@ def settle(gate: Gate, lane: int, built_epoch: int, nonces: Sequence[str]) -> No
 
 
 def release(
-    gate: Gate, lane: int, built_epoch: int, nonce: str, product_ids: Sequence[int], *, deadline_ms: str = ""
+    gate: Gate,
+    lane: int,
+    built_epoch: int,
+    nonce: str,
+    product_ids: Sequence[int],
+    *,
+    deadline_ms: int,
+    shared: bool = True,
 ) -> bool:
     """Give a hold's units back, unless the lane was rebuilt meanwhile; whether it still held any. Safe to repeat.
 
-    ``deadline_ms`` names the hold that is meant: not one that a repetition of the request has taken since.
+    ``deadline_ms`` names the hold that is meant: not one that a repetition of the request has taken since. 0 is the one
+    there is. With ``shared=False`` a hold stays that another attempt under the same nonce has been told of.
     """
     if not product_ids:
         return False
@@ -198,7 +218,7 @@ def release(
     reply = gate.run(
         "release_stock",
         [keys.lane(lane), keys.holds(lane), keys.hold(lane, nonce), *sku_keys],
-        [built_epoch, nonce, deadline_ms, *product_ids],
+        [built_epoch, nonce, deadline_ms or "", int(shared), *product_ids],
     )
     return bool(reply[0] == "released")
 
@@ -215,7 +235,7 @@ def put_back(
     reply = gate.run(
         "return_stock",
         [keys.lane(lane), keys.returned(lane, nonce), *sku_keys],
-        [built_epoch, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
+        [built_epoch, gate.lanes, RETURN_MARKER_SECONDS * 1000, *(quantity for _, quantity in quantities)],
     )
     if reply[0] == "lane_not_ready":
         raise GateUnavailable(f"lane {lane} is not ready")
@@ -236,7 +256,15 @@ def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
         [GRACE_SECONDS * 1000, *nonces],
     )
     return [
-        Hold(lane, int(built_epoch or 0), nonce, request_id, int(order_lane or lane), deadline_ms, _product_ids(lines))
+        Hold(
+            lane,
+            int(built_epoch or 0),
+            nonce,
+            request_id,
+            int(order_lane or lane),
+            int(deadline_ms or 0),
+            _product_ids(lines),
+        )
         for nonce, request_id, lines, order_lane, deadline_ms in zip(
             *(words[part::5] for part in range(5)), strict=True
         )
@@ -278,11 +306,8 @@ def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservati
         return GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
     if status is ReserveStatus.WAIT:
         return Reservation(status, lane, wait_ms=int(reply[1]))
-    if status is ReserveStatus.PRODUCT_NOT_FOUND:
-        return Reservation(status, lane, missing_product_id=int(reply[1]))
-    if status is ReserveStatus.OUT_OF_STOCK:
-        pairs = zip(reply[1::2], reply[2::2], strict=True)
-        return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})
+    if status in (ReserveStatus.PRODUCT_NOT_FOUND, ReserveStatus.OUT_OF_STOCK):
+        return _refusal(lane, reply)
     names = {int(product): name for product, name in zip(reply[6::2], reply[7::2], strict=True)}
     # Of products that were not asked for no name is told: the hold is that of another body under the same key.
     held = (part.partition(":")[0] for part in filter(None, reply[5].split(",")))
@@ -296,3 +321,11 @@ def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservati
         deadline_ms=int(reply[4]) if reply[4] else None,
         lines=parse_lines(reply[5], names),
     )
+
+
+def _refusal(lane: int, reply: Sequence[str]) -> Reservation:
+    status = ReserveStatus(reply[0])
+    if status is ReserveStatus.PRODUCT_NOT_FOUND:
+        return Reservation(status, lane, missing_product_id=int(reply[1]))
+    pairs = zip(reply[1::2], reply[2::2], strict=True)
+    return Reservation(status, lane, available={int(product): int(units) for product, units in pairs})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from engine.ledger import progress
 from engine.ledger.session import Ledger
@@ -186,6 +186,12 @@ def unpublished_coupons(connection: Connection) -> list[Coupon]:
 def mark_published(connection: Connection, coupon_id: int, version: int, *, lane: int, epoch: int) -> None:
     """As :func:`engine.ledger.progress.mark_published`."""
     progress.mark_published(connection, coupons, coupon_id, version, lane=lane, epoch=epoch)
+
+
+def highest_place(connection: Connection, coupon_id: int) -> int:
+    """The highest place in line that somebody has, 0 if nobody has one."""
+    query = select(func.coalesce(func.max(user_coupons.c.sequence), 0)).where(user_coupons.c.coupon_id == coupon_id)
+    return int(connection.execute(query).scalar_one())
 
 
 def winners_of(connection: Connection, coupon_id: int, at_a_time: int) -> Iterator[str]:

@@ -24,9 +24,24 @@ class SubmittedLine:
     name: str
 
 
+class Held(NamedTuple):
+    """Stock that a lane held for an order: since which build of the lane, and until when (milliseconds since 1970).
+
+    The deadline tells a hold from one that a repetition of the request took anew; 0 if it is not known.
+    """
+
+    lane: int
+    built_epoch: int
+    deadline_ms: int = 0
+
+    def may_be(self, other: Held) -> bool:
+        """Whether the two are one hold, as far as their deadlines are known."""
+        return self[:2] == other[:2] and (self.deadline_ms == other.deadline_ms or 0 in (self[2], other[2]))
+
+
 @dataclass(frozen=True)
 class SubmittedOrder:
-    """An order as the gate accepted it. ``held`` are (lane, built epoch) of the lanes that hold its stock."""
+    """An order as the gate accepted it, counting on what the lanes had ``held`` for it."""
 
     request_id: str
     nonce: str
@@ -34,7 +49,7 @@ class SubmittedOrder:
     user_coupon_id: int | None
     decided_at_ms: int
     lines: tuple[SubmittedLine, ...]
-    held: tuple[tuple[int, int], ...]
+    held: tuple[Held, ...]
 
     @property
     def total_amount(self) -> int:
@@ -120,23 +135,34 @@ class Ending(NamedTuple):
     request_id: str | None
     held: str | None = None
 
-    def has_sold(self, lane: int, built_epoch: int, request_id: str) -> bool:
-        """Whether the units of a hold under this nonce, in this lane since its last rebuild, are the order's.
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is an order, cancelled or not."""
+        return self.status in _SHOWN
+
+    def has_sold(self, hold: Held, request_id: str = "") -> bool:
+        """Whether the units of a hold under this nonce are the order's.
 
         When Redis forgot an order that is in the ledger, a repetition of its request takes units again, and only the
-        rebuild in between tells the two apart: in lanes before an order's last one a hold knows no request id ('').
+        rebuild in between and the deadline tell the two apart: in lanes before an order's last one a hold knows no
+        request id ('').
         """
-        if self.status not in _SHOWN or request_id not in ("", self.request_id):
+        if not self.is_shown or request_id not in ("", self.request_id):
             return False
-        return self.held is None or holds_as_text([(lane, built_epoch)]) in self.held.split(",")
+        return self.held is None or any(hold.may_be(each) for each in holds_from_text(self.held))
 
 
 _SHOWN = ("COMPLETED", "CANCELLED")
 
 
-def holds_as_text(held: Sequence[tuple[int, int]]) -> str:
-    """(lane, built epoch) of holds in the form of the table's column."""
-    return ",".join(f"{lane}:{built_epoch}" for lane, built_epoch in held)
+def holds_as_text(held: Sequence[Held]) -> str:
+    """Holds in the form of the table's column and of the outbox: ``<lane>:<built epoch>:<deadline>,…``."""
+    return ",".join(":".join(map(str, each)) for each in held)
+
+
+def holds_from_text(text: str) -> tuple[Held, ...]:
+    """The reverse of :func:`holds_as_text`. Raises ValueError or TypeError for a text of another form."""
+    return tuple(Held(*map(int, part.split(":"))) for part in text.split(","))
 
 
 def order_by_id(connection: Connection, order_id: int, *, for_update: bool = False) -> Order | None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from engine.errors import LaneCountMismatch
 from engine.ledger.tables import engine_settings, lane_epochs, lane_progress, quarantined_outcomes
 
 
@@ -207,6 +208,14 @@ def change_setting(connection: Connection, name: str, value: str, *, if_it_is: s
     """Replace what was recorded, if that is still what the caller knows; whether it was."""
     known = (engine_settings.c.name == name) & (engine_settings.c.value == if_it_is)
     return connection.execute(update(engine_settings).where(known).values(value=value)).rowcount == 1
+
+
+def require_lanes(connection: Connection, lanes: int) -> None:
+    """Raises LaneCountMismatch when the data has another number of lanes by now."""
+    query = select(engine_settings.c.value).where(engine_settings.c.name == "lanes")
+    recorded = connection.execute(query).scalar_one_or_none()
+    if recorded is not None and int(recorded) != lanes:
+        raise LaneCountMismatch(recorded=int(recorded), configured=lanes)
 
 
 def setting(connection: Connection, name: str, value_if_new: str) -> str:

@@ -9,13 +9,13 @@ on the number of orders nor on how they fall among users (``docs/decisions/0008-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, RowMapping, text
 
 from engine.ledger.followups import FollowupKind, plan
-from engine.ledger.orders import Decided, SubmittedOrder
+from engine.ledger.orders import Decided, Ending, SubmittedOrder, endings, holds_as_text
 from engine.ledger.progress import built_epochs
 from engine.ledger.settlement_writes import write_repetitions, write_settlement
 from engine.outcomes import Refusal
@@ -25,10 +25,15 @@ ORDER_FOLLOWUPS = (FollowupKind.HISTORY, FollowupKind.DATA_PLATFORM, FollowupKin
 
 @dataclass
 class Settlement:
-    """The result for the gate: whose holds were sold, whose have to be given back."""
+    """The result for the gate: whose holds were sold, whose have to be given back.
+
+    A repetition of a request whose first order was completed may count on holds of that one; with these it is in
+    ``sold_before``, with its own ones in ``unsold``.
+    """
 
     sold: list[SubmittedOrder] = field(default_factory=list)
     unsold: list[SubmittedOrder] = field(default_factory=list)
+    sold_before: list[SubmittedOrder] = field(default_factory=list)
 
 
 @dataclass
@@ -47,44 +52,52 @@ def settle_orders(connection: Connection, orders: Sequence[SubmittedOrder]) -> S
     Raises RepeatTransaction when another drain recorded one of them meanwhile (Ledger.run does it all again),
     IntegrityError when the ledger refuses what the gate granted.
     """
+    recorded = endings(connection, [order.nonce for order in orders])
+    fresh: dict[str, SubmittedOrder] = {}
+    others: list[SubmittedOrder] = []
+    for order in orders:
+        if order.nonce in recorded or order.nonce in fresh:
+            others.append(order)
+        else:
+            fresh[order.nonce] = order
+    if fresh:
+        recorded |= _settle_fresh(connection, list(fresh.values()))
     settlement = Settlement()
-    fresh = _without_recorded(connection, orders, settlement)
-    if not fresh:
-        return settlement
-    books = _open_books(connection, fresh)
-    decided = [_decide(order, books) for order in fresh]
-    order_ids = write_settlement(connection, decided, books.balances)
-    plan(connection, order_ids, ORDER_FOLLOWUPS)
-    for each in decided:
-        (settlement.unsold if each.failure else settlement.sold).append(each.order)
+    for order in fresh.values():
+        _sort(order, recorded[order.nonce], settlement)
+    write_repetitions(connection, [order for order in others if _sort(order, recorded[order.nonce], settlement)])
     return settlement
 
 
-def _without_recorded(
-    connection: Connection, orders: Sequence[SubmittedOrder], settlement: Settlement
-) -> list[SubmittedOrder]:
-    """The orders that have no row yet; the others go to the settlement as their row says."""
-    rows = connection.execute(
-        text("SELECT nonce, request_id, status FROM orders WHERE nonce = ANY(:nonces)"),
-        {"nonces": [order.nonce for order in orders]},
-    )
-    recorded = {row.nonce: row for row in rows}
-    fresh: dict[str, SubmittedOrder] = {}
-    repetitions: list[SubmittedOrder] = []
-    for order in orders:
-        row = recorded.get(order.nonce)
-        if row is None and order.nonce not in fresh:
-            fresh[order.nonce] = order
-        elif row is not None and row.request_id == order.request_id and row.status in ("COMPLETED", "CANCELLED"):
-            settlement.sold.append(order)
-        else:
-            # Failed, expired by the sweeper, or recorded under another request id: a caller repeated an idempotency
-            # key that Redis had forgotten. The first order stands, this one's units go back.
-            settlement.unsold.append(order)
-            if row is None or row.request_id != order.request_id:
-                repetitions.append(order)
-    write_repetitions(connection, repetitions)
-    return list(fresh.values())
+def _settle_fresh(connection: Connection, orders: Sequence[SubmittedOrder]) -> dict[str, Ending]:
+    """Record orders that have no row yet; how they ended, by nonce."""
+    books = _open_books(connection, orders)
+    decided = [_decide(order, books) for order in orders]
+    order_ids = write_settlement(connection, decided, books.balances)
+    plan(connection, order_ids, ORDER_FOLLOWUPS)
+    return {
+        each.order.nonce: Ending(
+            "FAILED" if each.failure else "COMPLETED", each.order.request_id, holds_as_text(each.order.held)
+        )
+        for each in decided
+    }
+
+
+def _sort(order: SubmittedOrder, ending: Ending, settlement: Settlement) -> bool:
+    """Put an order where its holds belong, as the row of its nonce says; whether it is a repetition.
+
+    Then a caller repeated an idempotency key that Redis had forgotten: the first order stands, and what this one took
+    goes back. What it only counted on may be what the first one has sold: in a lane that Redis did not forget.
+    """
+    if ending.is_shown and ending.request_id == order.request_id:
+        settlement.sold.append(order)
+        return False
+    *earlier, last = order.held
+    sold_before = tuple(held for held in earlier if ending.has_sold(held))
+    if sold_before:
+        settlement.sold_before.append(replace(order, held=sold_before))
+    settlement.unsold.append(replace(order, held=(*(held for held in earlier if held not in sold_before), last)))
+    return ending.request_id != order.request_id
 
 
 def _open_books(connection: Connection, orders: Sequence[SubmittedOrder]) -> _Books:
@@ -112,7 +125,7 @@ def _open_books(connection: Connection, orders: Sequence[SubmittedOrder]) -> _Bo
 
 def _decide(order: SubmittedOrder, books: _Books) -> Decided:
     """Decide one order and book it, so that the next one sees what is left."""
-    if any(books.built_epochs.get(lane) != built_epoch for lane, built_epoch in order.held):
+    if any(books.built_epochs.get(held.lane) != held.built_epoch for held in order.held):
         # A lane was rebuilt after it had reserved: its hold is gone, somebody else may have the units.
         return Decided(order, Refusal.TEMPORARY_ERROR)
     if order.user_id not in books.balances:

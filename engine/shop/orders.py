@@ -15,7 +15,7 @@ from engine.gate import stock
 from engine.gate.outbox import Entry
 from engine.gate.stock import OrderAttempt, Reservation
 from engine.gate.turns import TurnLimits
-from engine.ledger.orders import SubmittedLine, SubmittedOrder
+from engine.ledger.orders import SubmittedLine, SubmittedOrder, holds_from_text
 from engine.ledger.settlement import Settlement
 from engine.outcomes import Refusal, Refused, RequestKind, ReserveStatus, Submitted
 from engine.telemetry import metrics
@@ -131,15 +131,20 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     for product_id, quantity in ask.quantities:
         by_lane.setdefault(stock.lane_of_product(engine.gate, product_id), []).append((product_id, quantity))
     lanes = sorted(by_lane)
+    if ask.idempotency_key is not None:
+        # Known to the lane that refused alone: one before it may have another reason by now.
+        refused_before = stock.remembered_refusal(engine.gate, attempt.nonce, lanes)
+        if refused_before is not None:
+            _count([refused_before])
+            return _refused(refused_before, ask)
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
         except GateUnavailable as error:
             _count([error])
-            # Before the last lane nothing was submitted, so what is held serves nobody, unless another attempt under
-            # the same key has been told meanwhile that it holds these units. In the last one the order may have been
-            # accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
-            if lane != lanes[-1] and ask.idempotency_key is None:
+            # Before the last lane nothing was submitted, so what is held serves nobody. In the last one the order may
+            # have been accepted without our hearing of it: then the drain settles it, else the sweeper ends it.
+            if lane != lanes[-1]:
                 _give_back(engine, attempt)
             raise
         if not _is_for(reservation, by_lane[lane]):
@@ -147,10 +152,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
         if not reservation.granted:
             _count([reservation])
             _give_back(engine, attempt)
-            outcome = _not_granted(reservation, ask)
-            if isinstance(outcome, EngineError):
-                raise outcome
-            return outcome
+            return _refused(reservation, ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     _count([reservation])
@@ -171,7 +173,7 @@ def submitted_order(entry: Entry) -> SubmittedOrder:
         user_coupon_id=int(fields["user_coupon_id"]) if fields["user_coupon_id"] else None,
         decided_at_ms=int(fields["decided_at_ms"]),
         lines=tuple(SubmittedLine(line.product_id, line.quantity, line.unit_price, line.name) for line in lines),
-        held=tuple(_lane_and_epoch(part) for part in fields["held"].split(",")),
+        held=holds_from_text(fields["held"]),
     )
 
 
@@ -183,9 +185,9 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
     """
     away: set[int] = set()
     sold: dict[tuple[int, int], list[str]] = {}
-    for order in settlement.sold:
+    for order in [*settlement.sold, *settlement.sold_before]:
         for held in order.held:
-            sold.setdefault(held, []).append(order.nonce)
+            sold.setdefault((held.lane, held.built_epoch), []).append(order.nonce)
     for (lane, built_epoch), nonces in sorted(sold.items()):
         try:
             stock.settle(engine.gate, lane, built_epoch, nonces)
@@ -194,13 +196,13 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
             logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
         reach("holds.mid_release")
     for order in settlement.unsold:
-        for lane, built_epoch in order.held:
+        for lane, built_epoch, deadline_ms in order.held:
             if lane in away:
                 continue
             products = [line.product_id for line in order.lines]
             own = [product for product in products if stock.lane_of_product(engine.gate, product) == lane]
             try:
-                stock.release(engine.gate, lane, built_epoch, order.nonce, own)
+                stock.release(engine.gate, lane, built_epoch, order.nonce, own, deadline_ms=deadline_ms)
             except GateUnavailable as error:
                 away.add(lane)
                 logger.warning("holds in lane %d are left to their deadline: %s", lane, error)
@@ -208,11 +210,15 @@ def end_holds(engine: Engine, settlement: Settlement) -> None:
 
 
 def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
-    """Release what earlier lanes reserved; what cannot be released now, the sweeper releases at its deadline."""
-    for reservation in attempt.reserved:
+    """Release what this attempt took in earlier lanes. What cannot be released now, and what another attempt under the
+    same key has been told that it holds, too, the sweeper releases at its deadline."""
+    for held in attempt.reserved:
+        products = [line.product_id for line in held.lines]
+        deadline_ms = held.deadline_ms or 0
         try:
-            products = [line.product_id for line in reservation.lines]
-            stock.release(engine.gate, reservation.lane, reservation.built_epoch, attempt.nonce, products)
+            stock.release(
+                engine.gate, held.lane, held.built_epoch, attempt.nonce, products, deadline_ms=deadline_ms, shared=False
+            )
         except GateUnavailable:
             continue
 
@@ -222,6 +228,14 @@ def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
     with, and remembers what that body holds."""
     lines = [(line.product_id, line.quantity) for line in reservation.lines]
     return not reservation.granted or sorted(lines) == sorted(quantities)
+
+
+def _refused(reservation: Reservation, ask: OrderAsk) -> Refused:
+    """Raises TooManyAsks."""
+    outcome = _not_granted(reservation, ask)
+    if isinstance(outcome, EngineError):
+        raise outcome
+    return outcome
 
 
 def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAsks:
@@ -239,8 +253,3 @@ def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAs
 
 def _fingerprint(ask: OrderAsk) -> str:
     return sha256(repr((ask.quantities, ask.user_coupon_id)).encode()).hexdigest()
-
-
-def _lane_and_epoch(part: str) -> tuple[int, int]:
-    lane, _, epoch = part.partition(":")
-    return int(lane), int(epoch)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from enum import StrEnum
 
 from engine.context import Engine
-from engine.errors import GateUnavailable
+from engine.errors import GateUnavailable, LaneCountMismatch
 from engine.fault_points import reach
 from engine.gate import keys
 from engine.gate.coupons import lane_of_coupon
@@ -86,6 +86,8 @@ def _watch(engine: Engine, lane: int) -> Verdict:
         recorded = progress.progress_of_lane(connection, lane)
     state = engine.gate.inspect(lane)
     found = verdict(state, recorded)
+    if found is Verdict.READY and state.lanes != engine.gate.lanes:
+        raise LaneCountMismatch(recorded=state.lanes or 0, configured=engine.gate.lanes)
     if found is Verdict.APPROVE and not _may_be_approved(engine):
         found = Verdict.REBUILD
     if found is not Verdict.READY:

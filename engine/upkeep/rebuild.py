@@ -176,7 +176,8 @@ def _build_coupons(engine: Engine, build: LaneBuild, connection: Connection, lan
     built = 0
     for coupon in ledger_coupons.all_coupons(connection):
         if lane_of_coupon(engine.gate, coupon.id) == lane:
-            build.add_coupon(terms_of(coupon), coupon.issued)
+            # A place that stayed empty, because its winner was dropped from quarantine, is not given to somebody else.
+            build.add_coupon(terms_of(coupon), ledger_coupons.highest_place(connection, coupon.id))
             for lines in ledger_coupons.winners_of(connection, coupon.id, WINNERS_PER_CALL):
                 build.add_winners(coupon.id, lines)
             built += 1

@@ -70,10 +70,16 @@ def settle(engine: Engine, *nonces: str, built: str | None = None) -> list[Any]:
 
 
 def release(
-    engine: Engine, *products: int, nonce: str = NONCE, built: str | None = None, deadline_ms: str = ""
+    engine: Engine,
+    *products: int,
+    nonce: str = NONCE,
+    built: str | None = None,
+    deadline_ms: str = "",
+    shared: bool = True,
 ) -> list[Any]:
     script_keys = [LANE, HOLDS, keys.hold(0, nonce), *(keys.sku(0, each) for each in products)]
-    return engine.gate.run("release_stock", script_keys, [built or built_epoch(engine), nonce, deadline_ms, *products])
+    arguments = [built or built_epoch(engine), nonce, deadline_ms, int(shared), *products]
+    return engine.gate.run("release_stock", script_keys, arguments)
 
 
 def claim(engine: Engine, *nonces: str, grace_ms: int = 0) -> list[Any]:
@@ -84,7 +90,7 @@ def claim(engine: Engine, *nonces: str, grace_ms: int = 0) -> list[Any]:
 def put_back(engine: Engine, quantities: dict[int, Any], built: str | None = None, keep_ms: Any = KEEP_MS) -> list[Any]:
     current = built or built_epoch(engine)
     script_keys = [LANE, keys.returned(0, NONCE), *(keys.sku(0, each) for each in quantities)]
-    return engine.gate.run("return_stock", script_keys, [current, keep_ms, *quantities.values()])
+    return engine.gate.run("return_stock", script_keys, [current, engine.gate.lanes, keep_ms, *quantities.values()])
 
 
 def available(engine: Engine, product: int) -> int:

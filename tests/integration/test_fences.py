@@ -6,7 +6,6 @@ stays; what was only in the memory that Redis lost ends FAILED.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +45,7 @@ from tests.integration.shop import (
     overdue,
     state_of,
 )
+from tests.integration.sleeping import sleeps_before
 
 
 def status(engine: Engine, request_id: str) -> RequestStatus:
@@ -175,30 +175,34 @@ def test_a_settlement_that_slept_through_a_rebuild_ends_no_hold_of_the_lanes_nex
     watch_lanes(engine)
     order(engine, user, {product: 2}, key="k")  # repeated: held anew under the same nonce, to be given back
     stock.settle(engine.gate, 0, 1, [nonce])
-    assert not stock.release(engine.gate, 0, 1, nonce, [product])
+    assert not stock.release(engine.gate, 0, 1, nonce, [product], deadline_ms=0)
     assert holds(engine) == 1
     drain_all(engine)
     assert (available(engine, product), holds(engine)) == (3, 0)
     assert_conserved(engine)
 
 
+@pytest.mark.parametrize("lanes", [4])
+def test_a_sweeper_does_not_believe_a_lane_that_came_back_empty_and_that_nobody_has_looked_at(engine: Engine) -> None:
+    """It knows of no order; a drain that sleeps does, and nothing is in its way yet."""
+    user, products = add_user(engine, 1, 10_000), [add_product(engine, 10, 5) for _ in range(8)]
+    placed = order(engine, user, dict.fromkeys(products, 1))
+    *others, last = sorted({stock.lane_of_product(engine.gate, product) for product in products})
+    entries = outbox.read_head(engine.gate, last, 100)
+    client: Any = engine.gate.client
+    client.delete(*client.keys(f"sc:{{{last}}}:*"))
+    overdue(engine)
+    assert [holds_module.sweep_holds(engine, lane) for lane in others] == [0] * len(others)
+    record_late(engine, entries, last)
+    watch_lanes(engine)
+    for lane in others:
+        holds_module.sweep_holds(engine, lane)
+    assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    assert [available(engine, product) for product in products] == [4] * 8
+    assert_conserved(engine)
+
+
 # -- a rebuild that sleeps
-
-
-def sleeps_before(
-    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, meanwhile: Callable[[], None]
-) -> Callable[[], bool]:
-    """Let the first call of ``where.name`` wait until ``meanwhile`` is over; the result tells whether it has been."""
-    original, happened = getattr(where, name), []
-
-    def sleeping(*arguments: Any, **named: Any) -> Any:
-        if not happened:
-            happened.append(True)
-            meanwhile()
-        return original(*arguments, **named)
-
-    monkeypatch.setattr(where, name, sleeping)
-    return lambda: bool(happened)
 
 
 @pytest.mark.parametrize(

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from engine.context import Engine
-from engine.gate import keys, outbox
+from engine.errors import LaneCountMismatch
+from engine.flow.followups import work_off
+from engine.flow.holds import sweep_holds
+from engine.gate import keys, outbox, stock
 from engine.gate.building import LaneBuild, Superseded
 from engine.gate.gate import Gate
 from engine.gate.heartbeat import Pulse
 from engine.gate.lanes import close_lane
 from engine.ledger import progress
-from engine.outcomes import RequestStatus
+from engine.ledger.followups import FollowupKind
+from engine.outcomes import Refused, RequestStatus
+from engine.shop.cancellation import cancel_order
 from engine.upkeep import relane as relane_module
 from engine.upkeep.guard import Verdict, watch_lanes
 from engine.upkeep.relane import relane
 from tests.conftest import EngineMaker
 from tests.integration.command_line import done, ops, refused
-from tests.integration.offers import assert_recorded_once, lane_of, offer, waiting, win, win_all
-from tests.integration.placed_orders import rows, without_redis
-from tests.integration.shop import add_product, add_user, assert_conserved, available, drain_all, order, state_of
+from tests.integration.offers import assert_recorded_once, lane_of, offer, state, waiting, win, win_all
+from tests.integration.placed_orders import execute, rows, without_redis
+from tests.integration.shop import (
+    add_product,
+    add_user,
+    assert_conserved,
+    available,
+    drain_all,
+    order,
+    overdue,
+    state_of,
+)
+from tests.integration.sleeping import sleeps_before
 from tests.stack.stack_driver import wait_until
 
 
@@ -173,6 +187,68 @@ def test_a_process_that_fell_silent_long_ago_does_not_count(engine: Engine) -> N
     done(ops(engine, "relane", 3))
 
 
+def relaned(engine: Engine, make_engine: EngineMaker, number: int) -> Engine:
+    """An engine of the new number of lanes, which are open; the other one did not hear of it."""
+    done(ops(engine, "relane", number))
+    other = make_engine(lanes=number)
+    watch_lanes(other)
+    return other
+
+
+def test_a_worker_that_slept_through_it_returns_no_units_to_where_they_were(
+    engine: Engine, make_engine: EngineMaker
+) -> None:
+    add_user(engine, 1, 50_000)
+    products = [add_product(engine, 1_000, 10) for _ in range(8)]
+    bought = order(engine, 1, dict.fromkeys(products, 2))
+    drain_all(engine)
+    other = relaned(engine, make_engine, 5)
+    result = state_of(other, bought).result
+    assert result is not None
+    assert not isinstance(cancel_order(other, result["orderId"], user_id=1, idempotency_key=None), Refused)
+    assert FollowupKind.RETURN_STOCK not in work_off(engine).done
+    known = {f"sc:{{{stock.lane_of_product(other.gate, product)}}}:sku:{product}" for product in products}
+    assert {str(key) for key in other.gate.client.scan_iter("sc:*:sku:*")} == known
+    execute(other, "UPDATE order_followups SET due_at = now() WHERE status = 'PENDING'")
+    assert work_off(other).done[FollowupKind.RETURN_STOCK] == 1
+    assert [available(other, product) for product in products] == [10] * 8
+    assert_conserved(other)
+
+
+def test_a_guard_of_fewer_lanes_says_so_although_those_it_knows_are_well(
+    engine: Engine, make_engine: EngineMaker
+) -> None:
+    relaned(engine, make_engine, 5)
+    with pytest.raises(LaneCountMismatch, match="5"):
+        watch_lanes(engine)
+
+
+def test_a_sweeper_of_fewer_lanes_ends_no_hold_of_an_order_that_waits_in_a_lane_it_does_not_know(
+    engine: Engine, make_engine: EngineMaker
+) -> None:
+    other = relaned(engine, make_engine, 5)
+    user, products = add_user(other, 1, 50_000), [add_product(other, 1_000, 10) for _ in range(8)]
+    placed = order(other, user, dict.fromkeys(products, 2))
+    overdue(other)
+    for lane in range(2):
+        with pytest.raises(LaneCountMismatch):
+            sweep_holds(engine, lane)
+    drain_all(other)
+    assert state_of(other, placed).status is RequestStatus.COMPLETED
+    assert [available(other, product) for product in products] == [8] * 8
+    assert_conserved(other)
+
+
+def test_what_was_forgotten_in_a_lane_that_is_no_more_stays_failed(engine: Engine, make_engine: EngineMaker) -> None:
+    coupon = next(each for each in (offer(engine) for _ in range(20)) if lane_of(engine, each) == 1)
+    won = win(engine, coupon, 1)
+    engine.gate.client.flushdb()
+    watch_lanes(engine)
+    told = state(engine, won.request_id)
+    assert told.status is RequestStatus.FAILED
+    assert state(relaned(engine, make_engine, 1), won.request_id) == told
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "1025", "many", "1.0"])
 def test_a_number_that_is_none_is_told(engine: Engine, number: str) -> None:
     refused(ops(engine, "relane", "--", number))
@@ -211,7 +287,7 @@ def test_a_relane_that_slept_while_the_lanes_went_on_takes_nothing_from_them(
         changed = True
     except Superseded:
         changed = False
-    assert slept == [True]
+    assert slept()
     monkeypatch.undo()
     holder = wanted if changed else engine
     watch_lanes(holder)
@@ -219,21 +295,6 @@ def test_a_relane_that_slept_while_the_lanes_went_on_takes_nothing_from_them(
     drain_all(holder)
     assert_recorded_once(holder, coupon, wins)
     assert [each.sequence for each in wins] == list(range(1, len(wins) + 1))
-
-
-def sleeps_before(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, meanwhile: Callable[[], None]) -> list[bool]:
-    """The first call of that name begins a minute late; whether it did."""
-    original = getattr(where, name)
-    slept: list[bool] = []
-
-    def sleeping(*arguments: Any, **named: Any) -> Any:
-        if not slept:
-            slept.append(True)
-            meanwhile()
-        return original(*arguments, **named)
-
-    monkeypatch.setattr(where, name, sleeping)
-    return slept
 
 
 def test_without_the_token_a_relane_that_slept_would_have_a_coupon_given_twice(

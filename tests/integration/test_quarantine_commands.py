@@ -14,7 +14,7 @@ from engine.flow import quarantine
 from engine.flow.drain import DrainReport, Recorded, drain, drain_batch, record_batch
 from engine.flow.holds import sweep_holds
 from engine.flow.quarantine import QuarantineAnswer, retry_quarantined
-from engine.gate import keys, outbox
+from engine.gate import keys, outbox, stock
 from engine.ledger.settlement import Settlement
 from engine.outcomes import Issued, Refusal, RequestStatus
 from engine.upkeep import console
@@ -133,6 +133,43 @@ def test_what_a_rebuilt_lane_does_not_stand_on_stays_out(engine: Engine) -> None
     assert "it can only be dropped" in result.stderr
     assert_recorded_once(engine, coupon, [*wins[:5], newer])
     assert state(engine, newer.request_id).status is RequestStatus.COMPLETED
+
+
+def test_after_a_rebuild_nobody_is_given_a_place_behind_an_empty_one_that_somebody_has(engine: Engine) -> None:
+    """Counting winners would give the last place once more, and the ledger would take it back."""
+    coupon = offer(engine, total=10)
+    wins = win_all(engine, coupon, range(1, 6))
+    execute(engine, "ALTER TABLE user_coupons ADD CONSTRAINT broken CHECK (user_id <> 3)")
+    drain(engine, 0, linger_seconds=0)
+    execute(engine, "ALTER TABLE user_coupons DROP CONSTRAINT broken")
+    (row,) = quarantined(engine)
+    done(ops(engine, "quarantine", "drop", row.id, "--because", "an experiment"))
+    rebuild_now(engine, 0)
+    newer = win_all(engine, coupon, [98, 99])
+    drain(engine, 0, linger_seconds=0)
+    assert [each.sequence for each in newer] == [6, 7]
+    assert len(quarantined(engine)) == 1
+    assert_recorded_once(engine, coupon, [*wins[:2], *wins[3:], *newer])
+
+
+@pytest.mark.parametrize("lanes", [4])
+def test_an_order_that_the_sweeper_gave_up_in_one_lane_is_not_revived(engine: Engine) -> None:
+    """Its other holds are not overdue yet: a web process slept between the lanes."""
+    add_user(engine, 1, 50_000)
+    products = [add_product(engine, 1_000, 10) for _ in range(8)]
+    placed = order(engine, 1, dict.fromkeys(products, 2))
+    execute(engine, "ALTER TABLE order_items ADD CONSTRAINT broken CHECK (quantity <> 2)")
+    drain_all(engine)
+    execute(engine, "ALTER TABLE order_items DROP CONSTRAINT broken")
+    first, *_ = sorted({stock.lane_of_product(engine.gate, product) for product in products})
+    for nonce in engine.gate.client.zrange(keys.holds(first), 0, -1):
+        engine.gate.client.zadd(keys.holds(first), {str(nonce): 1})
+    assert sweep_holds(engine, first) == 1
+    (row,) = quarantined(engine)
+    done(ops(engine, "quarantine", "retry", row.id))
+    assert state_of(engine, placed).status is RequestStatus.FAILED
+    assert [available(engine, product) for product in products] == [10] * 8
+    assert_conserved(engine)
 
 
 def test_who_sleeps_before_recording_is_stopped_by_the_fence_and_without_it_would_not_be(

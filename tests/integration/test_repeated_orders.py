@@ -6,15 +6,16 @@ An order's holds in lanes before its last one are taken under the nonce that eve
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import engine.flow.holds as holds_module
 from engine.context import Engine
 from engine.errors import GateUnavailable
-from engine.gate import stock
+from engine.gate import keys, stock
 from engine.gate.stock import Reservation
-from engine.outcomes import RequestStatus
+from engine.outcomes import Refusal, Refused, RequestStatus, Submitted
 from engine.upkeep.audit import audit
 from engine.upkeep.guard import watch_lanes
 from tests.integration.shop import (
@@ -67,6 +68,13 @@ def die_before(monkeypatch: pytest.MonkeyPatch, engine: Engine, user: int, produ
         patch.setattr(stock, "reserve", reserve_or_die)
         with pytest.raises(GateUnavailable):
             order(engine, user, dict.fromkeys(products, 1), key="k")
+
+
+def forget(engine: Engine, lane: int) -> None:
+    """This lane's server comes back empty, and the guard opens it again."""
+    client: Any = engine.gate.client
+    client.delete(*client.keys(f"sc:{{{lane}}}:*"))
+    watch_lanes(engine)
 
 
 def sweep_all(engine: Engine) -> None:
@@ -163,6 +171,96 @@ def test_a_hold_of_a_repetition_does_not_pass_for_the_hold_of_the_order_that_red
     overdue(engine)
     sweep_all(engine)
     assert_sold_once(engine, products, sold=1)
+
+
+def test_what_an_order_sold_stays_sold_when_a_repetition_counts_on_the_same_holds(
+    engine: Engine, user: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded, and nobody came to tell the gate: then the order's own lane forgets it, the others do not."""
+
+    def away(*_arguments: object) -> None:
+        raise GateUnavailable("killed before it could settle")
+
+    placed = order(engine, user, dict.fromkeys(products, 1), key="k")
+    with monkeypatch.context() as patch:
+        patch.setattr(stock, "settle", away)
+        drain_all(engine)
+    forget(engine, lanes_of(engine, products)[-1])
+    repeated = order(engine, user, dict.fromkeys(products, 1), key="k")
+    drain_all(engine)
+    assert {state_of(engine, each).status for each in (placed, repeated)} == {RequestStatus.COMPLETED}
+    assert_sold_once(engine, products, sold=1)
+
+
+def test_who_slept_before_giving_back_leaves_a_later_attempt_under_the_same_key_what_it_took_anew(
+    engine: Engine, user: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused in the last lane, which then forgets the refusal, and has enough again."""
+    last = lanes_of(engine, products)[-1]
+    placed = refuse_and_meanwhile(
+        monkeypatch, engine, user, products, lambda: (overdue(engine), sweep_all(engine), forget(engine, last))
+    )
+    drain_all(engine)
+    assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    assert_sold_once(engine, products, sold=1)
+
+
+def test_who_gives_back_leaves_another_attempt_under_the_same_key_the_holds_that_they_share(
+    engine: Engine, user: int, products: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = lanes_of(engine, products)[-1]
+    placed = refuse_and_meanwhile(monkeypatch, engine, user, products, lambda: forget(engine, last))
+    drain_all(engine)
+    assert state_of(engine, placed).status is RequestStatus.COMPLETED
+    assert_sold_once(engine, products, sold=1)
+
+
+def refuse_and_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    user: int,
+    products: list[int],
+    meanwhile: Callable[[], object],
+) -> Submitted | Refused:
+    """Somebody is refused in the last lane and sleeps before giving back what they hold in the others. ``meanwhile``
+    happens, and then an attempt under the same key, which is the result."""
+    client: Any = engine.gate.client
+    last = lanes_of(engine, products)[-1]
+    short = next(product for product in products if stock.lane_of_product(engine.gate, product) == last)
+    client.hset(keys.sku(last, short), "available", 0)
+    release, later = stock.release, []
+
+    def sleep_and_release(*arguments: object, **named: object) -> bool:
+        if not later:
+            later.append(None)
+            monkeypatch.setattr(stock, "release", release)
+            meanwhile()
+            later[0] = order(engine, user, dict.fromkeys(products, 1), key="k")
+        return bool(release(*arguments, **named))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stock, "release", sleep_and_release)
+    assert isinstance(order(engine, user, dict.fromkeys(products, 1), key="k"), Refused)
+    assert later
+    return later[0]
+
+
+def test_what_a_later_lane_refused_stays_refused_for_that_reason_when_an_earlier_one_is_sold_out_too(
+    engine: Engine, user: int, products: list[int]
+) -> None:
+    client: Any = engine.gate.client
+
+    def refused_once_sold_out(lane: int) -> Submitted | Refused:
+        short = next(product for product in products if stock.lane_of_product(engine.gate, product) == lane)
+        client.hset(keys.sku(lane, short), "available", 0)
+        return order(engine, user, dict.fromkeys(products, 1), key="k")
+
+    first, *_, last = lanes_of(engine, products)
+    refused = refused_once_sold_out(last)
+    assert isinstance(refused, Refused)
+    assert refused.code is Refusal.OUT_OF_STOCK
+    assert refused_once_sold_out(first) == refused
+    assert order(engine, user, dict.fromkeys(products, 1), key="other") != refused
+    assert holds(engine) == 0
 
 
 def test_the_audit_counts_what_a_repetition_holds_that_waits_for_the_drain(

@@ -101,6 +101,17 @@ def test_a_release_that_means_a_hold_with_another_deadline_changes_nothing(engin
     assert available(engine, product) == 5
 
 
+def test_who_gives_up_leaves_a_hold_that_a_repetition_was_told_of(engine: Engine, product: int) -> None:
+    reserve(engine, {product: 2}, append=0, keep=KEEP_MS)
+    assert reserve(engine, {product: 2}, append=0, keep=KEEP_MS)[0] == "replayed"
+    assert release(engine, product, shared=False) == ["shared"]
+    assert (available(engine, product), hold(engine)["state"]) == (3, "held")
+    assert release(engine, product) == ["released"]
+    reserve(engine, {product: 2}, append=0, keep=KEEP_MS)  # taken anew, by one attempt
+    assert release(engine, product, shared=False) == ["released"]
+    assert available(engine, product) == 5
+
+
 def test_a_release_that_does_not_name_every_product_is_an_error_and_changes_nothing(
     engine: Engine, product: int
 ) -> None:

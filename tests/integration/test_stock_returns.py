@@ -21,6 +21,7 @@ from tests.integration.placed_orders import (
     statuses,
     without_redis,
 )
+from tests.integration.shop import available
 
 pytestmark = pytest.mark.usefixtures("longest_delays")
 
@@ -31,11 +32,6 @@ def put_on_sale(engine: Engine, product_id: int, available: int) -> None:
     """The product at the gate, with this many units free to take."""
     lane = stock.lane_of_product(engine.gate, product_id)
     engine.gate.client.hset(keys.sku(lane, product_id), "available", available)
-
-
-def available(engine: Engine, product_id: int) -> int:
-    lane = stock.lane_of_product(engine.gate, product_id)
-    return int(str(engine.gate.client.hget(keys.sku(lane, product_id), "available")))
 
 
 @pytest.mark.parametrize("lanes", [1, 4])

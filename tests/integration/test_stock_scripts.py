@@ -53,6 +53,7 @@ def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: 
         "lines": f"{product}:2:700",
         "keep_ms": "0",
         "order_lane": "0",
+        "deadline_ms": str(deadline),
     }
     (entry_id, fields), *others = engine.gate.client.xrange(OUTBOX)
     assert (entry_id, others) == ("1-1", [])
@@ -62,7 +63,7 @@ def test_a_reservation_takes_the_units_holds_them_and_appends_the_order(engine: 
         "nonce": NONCE,
         "user_id": "7",
         "user_coupon_id": "9",
-        "held": "0:1",
+        "held": f"0:1:{deadlines(engine)[NONCE]:.0f}",
     }
     assert (fields["lines"], fields[f"name:{product}"]) == (f"{product}:2:700", answer[7])
     assert deadline == int(fields["decided_at_ms"]) + HOLD_MS
@@ -76,9 +77,13 @@ def test_before_the_last_lane_units_are_held_and_nothing_is_appended(engine: Eng
 
 
 def test_the_last_lane_tells_what_the_earlier_ones_hold(engine: Engine, product: int) -> None:
-    reserve(engine, {product: 1}, held="3:8", lines="99:4:50", carried=(99, "배"))
+    reserve(engine, {product: 1}, held="3:8:5", lines="99:4:50", carried=(99, "배"))
     ((_, fields),) = engine.gate.client.xrange(OUTBOX)
-    assert (fields["held"], fields["lines"], fields["name:99"]) == ("3:8,0:1", f"99:4:50,{product}:1:700", "배")
+    assert (fields["held"], fields["lines"], fields["name:99"]) == (
+        f"3:8:5,0:1:{deadlines(engine)[NONCE]:.0f}",
+        f"99:4:50,{product}:1:700",
+        "배",
+    )
 
 
 def test_the_same_nonce_gets_the_same_answer_and_takes_nothing(engine: Engine, product: int) -> None:
@@ -159,7 +164,7 @@ def test_a_reservation_leaves_exactly_these_keys(engine: Engine, product: int) -
     assert after.pop(BELL) == ("string", "1", True)
     assert after.pop(HOLDS) == ("zset", [(NONCE, *deadlines(engine).values())], False)
     record = {"state": "held", "request_id": request_id, "lines": f"{product}:2:700", "keep_ms": str(KEEP_MS)}
-    record["order_lane"] = "0"
+    record |= {"order_lane": "0", "deadline_ms": f"{deadlines(engine)[NONCE]:.0f}"}
     assert after.pop(keys.hold(0, NONCE)) == ("hash", record, False)
     before[LANE][1]["last_number"] = "1"  # type: ignore[index]
     before[keys.sku(0, product)][1]["available"] = "3"  # type: ignore[index]
@@ -252,7 +257,7 @@ def test_the_largest_numbers_stay_exact(engine: Engine) -> None:
     ((entry_id, fields),) = engine.gate.client.xrange(OUTBOX)
     assert entry_id == f"{largest}-{largest}"
     assert (fields["user_id"], fields["user_coupon_id"], fields["lines"]) == (largest, largest, line)
-    assert fields["held"] == f"0:{largest}"
+    assert fields["held"] == f"0:{largest}:{deadlines(engine)[NONCE]:.0f}"
     assert (engine.gate.client.hget(LANE, "last_number"), available(engine, LARGEST)) == (largest, 0)
     assert release(engine, LARGEST) == ["released"]
     assert available(engine, LARGEST) == LARGEST
@@ -293,8 +298,8 @@ def test_a_duration_that_is_none_is_an_error_before_anything_is_written(
     [
         *(("reserve_stock", *counts) for counts in ((0, 0), (5, 1), (6, 1), (6, 2), (6, 4), (7, 3), (7, 4))),
         *(("settle_holds", *counts) for counts in ((0, 0), (2, 1), (3, 1), (3, 3), (4, 2), (2, 2))),
-        *(("release_stock", *counts) for counts in ((0, 0), (3, 3), (4, 3), (4, 5), (5, 4), (5, 6))),
-        *(("return_stock", *counts) for counts in ((0, 0), (2, 2), (3, 2), (3, 4), (4, 3))),
+        *(("release_stock", *counts) for counts in ((0, 0), (3, 4), (4, 4), (4, 6), (5, 5), (5, 7))),
+        *(("return_stock", *counts) for counts in ((0, 0), (2, 3), (3, 3), (3, 5), (4, 4))),
         *(("claim_holds", *counts) for counts in ((0, 0), (3, 1), (4, 1), (4, 3), (5, 2))),
         *(("due_holds", *counts) for counts in ((0, 1), (2, 1), (1, 0), (1, 2))),
     ],

@@ -37,6 +37,7 @@ class Hold:
     overdue: bool = False
     answer: tuple[str, ...] = ()
     order_lane: str = ""
+    shared: bool = False
 
     @property
     def lines_text(self) -> str:
@@ -87,6 +88,7 @@ class StockGate:
             return ["ending"]
         if hold and not (hold.state == "released" and not hold.request_id):
             deadline = "DEADLINE" if hold.listed else ""
+            hold.shared = hold.shared or not hold.request_id
             answer = ["replayed", hold.request_id, 0, str(self.epoch), deadline, hold.lines_text]
             return answer + self._names(ask.quantities)
         if ask.late:
@@ -105,8 +107,11 @@ class StockGate:
         """The units do not come back."""
         return ["settled", sum(self._ended(nonce, "settled") is not None for nonce in nonces)]
 
-    def release(self, nonce: str) -> Answer:
-        """The units come back, once."""
+    def release(self, nonce: str, shared: bool) -> Answer:
+        """The units come back, once; not those that two attempts count on, unless that is known."""
+        known = self.holds.get(nonce)
+        if known and known.shared and known.state in ("held", "ending") and not shared:
+            return ["shared"]
         hold = self._ended(nonce, "released")
         if hold is None:
             return ["gone"]

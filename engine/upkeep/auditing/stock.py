@@ -21,7 +21,7 @@ from engine.gate.pictures import HeldUnits, SkuPicture
 from engine.gate.stock import lane_of_product
 from engine.ledger import audit_queries
 from engine.ledger import orders as ledger_orders
-from engine.ledger.orders import Ending
+from engine.ledger.orders import Ending, Held
 from engine.ledger.products import Product
 from engine.upkeep.auditing.findings import CheckName, Off
 from engine.upkeep.auditing.looking import Looking, by_lane, look_at_lane, look_until_sure, while_open
@@ -78,7 +78,7 @@ def _held_units(
     held: Counter[int] = Counter()
     for nonce, hold in holds.items():
         ending = endings.get(nonce)
-        if ending is None or not ending.has_sold(lane, built_epoch, hold.request_id):
+        if ending is None or not ending.has_sold(Held(lane, built_epoch, hold.deadline_ms), hold.request_id):
             held.update(hold.units)
     return held
 
