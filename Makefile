@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 VENV := .venv
-# Tests wait more than they work: three at a time keep two cores busy.
+# Some tests wait more than they work: three at a time keep two cores busy, four take as long.
 TEST_WORKERS := 3
 PYTHON := $(VENV)/bin/python
 PYTEST = $(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
@@ -32,7 +32,7 @@ test test-long: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/development ## run the tests, on private servers (ARGS="-k coupon" picks some)
 	@exec $(PYTEST) -m "not long" $(ARGS)
 
-test-long: $(VENV)/development ## run the other tests: crowds, a fuzzer, faults, what needs a stack of its own, controls
+test-long: $(VENV)/development ## run the other tests: large crowds, a fuzzer, the fault machine, what needs a stack of its own
 	@exec $(PYTEST) -m long $(ARGS)
 
 lint: $(VENV)/development ## check the code's form and types

@@ -27,6 +27,7 @@ from engine.ledger.session import Ledger
 from engine.upkeep.guard import watch_lanes
 from ops.postgres import discard_postgres, start_postgres
 from ops.processes import free_port
+from ops.stores import RunningStore
 from ops.valkey import start_valkey
 from tests.emptying import EMPTYING
 from tests.sharing import SharedStacks, place_in_line
@@ -204,3 +205,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedS
 def pytest_unconfigure() -> None:
     """Nothing of the tests is left behind."""
     discard_prepared()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RunningStore]:
+    """A Redis that this test may stop, restart and break."""
+    store = start_valkey(tmp_path / "valkey", free_port())
+    yield store
+    store.stop()

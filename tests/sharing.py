@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 TOGETHER = ("tests/shop/", "tests/browser/")
 """Folders whose tests share a running stack: in the hands of several workers each would start its own."""
 LONGEST_FIRST = ("shop", "e2e", "cluster", "browser", "simulation", "faults", "stack", "audit", "integration")
-"""Folders that wait for whole stacks, before those that are done in seconds: what is left for the end is short."""
+"""Folders that take long, before those that are done in seconds: what is left for the end is short."""
 
 
 class SharedStacks(LoadFileScheduling):

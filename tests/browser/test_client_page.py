@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 
 from ops.processes import PROJECT_ROOT
-from tests.e2e.client_page import examples
+from tests.client_page import examples
 from tests.e2e.whole_stack import Shop
 
 

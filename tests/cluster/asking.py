@@ -17,7 +17,7 @@ TIME_OUT_SECONDS = 0.5
 """What the web gives one decision."""
 
 BUSY_WITHIN_SECONDS = 1.5
-"""The second of the contract, and half a one for a machine that is busy with other tests."""
+"""A second, and half a one for a machine that is busy with other tests."""
 
 RECOVERED_WITHIN_SECONDS = 20.0
 ASKING_THREADS = 4

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,31 +15,22 @@ from engine.gate import products, stock
 from engine.gate.lanes import known_versions
 from engine.outcomes import Submitted
 from engine.upkeep.guard import watch_lanes
-from ops.processes import free_port
 from ops.stores import RunningStore
-from ops.valkey import start_valkey
 from tests.conftest import EngineMaker
 from tests.integration.shop import add_product, add_user, drain_all, order, state_of
 from tests.stack.stack_driver import wait_until
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunningStore]:
-    store = start_valkey(tmp_path / "valkey", free_port())
-    yield store
-    store.stop()
-
-
-@pytest.fixture
-def engine(store: RunningStore, make_engine: EngineMaker) -> Engine:
-    engine = make_engine(redis_url=store.url, queue_redis_url=store.url)
+def engine(own_redis: RunningStore, make_engine: EngineMaker) -> Engine:
+    engine = make_engine(redis_url=own_redis.url, queue_redis_url=own_redis.url)
     watch_lanes(engine)
     return engine
 
 
-def limit_file_size(store: RunningStore, largest: int) -> None:
-    _, most = resource.prlimit(store.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(store.pid, resource.RLIMIT_FSIZE, (most if largest < 0 else largest, most))
+def limit_file_size(own_redis: RunningStore, largest: int) -> None:
+    _, most = resource.prlimit(own_redis.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own_redis.pid, resource.RLIMIT_FSIZE, (most if largest < 0 else largest, most))
 
 
 def refuses_writes(engine: Engine) -> bool:
@@ -51,9 +40,9 @@ def refuses_writes(engine: Engine) -> bool:
     return bool(client.info("persistence")["aof_last_write_status"] == "err")
 
 
-def test_a_full_disk_makes_the_gate_unavailable_and_nothing_changes(engine: Engine, store: RunningStore) -> None:
+def test_a_full_disk_makes_the_gate_unavailable_and_nothing_changes(engine: Engine, own_redis: RunningStore) -> None:
     user, product = add_user(engine, 1, 1_000), add_product(engine, 100, 5)
-    limit_file_size(store, 1)
+    limit_file_size(own_redis, 1)
     wait_until(lambda: refuses_writes(engine), "Redis has noticed")
     for key in (None, "k"):
         with pytest.raises(GateUnavailable, match="MISCONF"):
@@ -62,7 +51,7 @@ def test_a_full_disk_makes_the_gate_unavailable_and_nothing_changes(engine: Engi
         products.forget_list(engine.gate)
     assert known_versions(engine.gate, ["sc:{0}:sku:1"]) == {"sc:{0}:sku:1": 1}
     assert products.units_available(engine.gate, [product]) == {product: 5}
-    limit_file_size(store, -1)
+    limit_file_size(own_redis, -1)
     wait_until(lambda: not refuses_writes(engine), "Redis has noticed that there is room again")
     placed = order(engine, user, {product: 1}, key="k")
     assert isinstance(placed, Submitted)

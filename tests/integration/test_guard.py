@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +21,6 @@ from engine.shop import coupon_offers, issuance
 from engine.shop.coupon_offers import CouponOverview, NewCoupon
 from engine.upkeep.guard import Verdict, watch_lanes
 from engine.upkeep.relane import relane
-from ops.processes import free_port
 from ops.stores import RunningStore
 from ops.valkey import start_valkey
 from tests.conftest import EngineMaker
@@ -35,14 +32,6 @@ SOME_USERS = range(1, 6)
 @pytest.fixture(params=[1, 4], ids=["one lane", "four lanes"])
 def lanes(request: pytest.FixtureRequest) -> int:
     return int(request.param)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RunningStore]:
-    """A Redis that this test may restart."""
-    store = start_valkey(tmp_path / "valkey", free_port())
-    yield store
-    store.stop()
 
 
 def add_coupon(engine: Engine, quantity: int = 10, status: str = "ACTIVE") -> int:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from engine.errors import BrokenContract
 from engine.gate import keys
-from engine.gate.gate import Gate, LaneState
+from engine.gate.gate import LaneState
 from tests.integration.lane_driver import EPOCH, LARGEST, REQUEST_KEY, LaneDriver, keyspace
-
-
-@pytest.fixture(params=[0, 13], ids=["lane 0", "lane 13"])
-def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]:
-    """A lane of an empty server."""
-    gate = Gate.connect(redis_url, lanes=16, backlog_limit=1_000_000, timeout_seconds=5)
-    lane = LaneDriver(gate, request.param)
-    lane.client.flushdb()
-    yield lane
-    gate.close()
 
 
 def inspect(lane: LaneDriver) -> list[str]:

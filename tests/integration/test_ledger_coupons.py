@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,13 +18,6 @@ from tests.integration.offers import WINNERS
 
 NOW_MS = 1_700_000_000_123
 LARGEST = 2**53 - 1
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(database_url)
-    yield ledger
-    ledger.close()
 
 
 def add_coupon(ledger: Ledger, total: int = 100, name: str = "쿠폰") -> int:

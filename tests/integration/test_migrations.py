@@ -51,13 +51,6 @@ def empty_ledger(postgres_url: str) -> Iterator[Ledger]:
     administrator.dispose()
 
 
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(database_url)
-    yield ledger
-    ledger.close()
-
-
 def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(MigrationContext.configure(connection), METADATA))
 

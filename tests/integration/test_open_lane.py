@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +10,9 @@ import pytest
 from engine.errors import BrokenContract, GateUnavailable
 from engine.gate import keys, lanes
 from engine.gate.building import LaneBuild, Superseded
-from engine.gate.gate import Gate
 from tests.integration.lane_driver import EPOCH, LARGEST, REQUEST_KEY, LaneDriver, keyspace
 
 OTHER_SERVER = "0" * 40
-
-
-@pytest.fixture(params=[0, 13], ids=["lane 0", "lane 13"])
-def lane(redis_url: str, request: pytest.FixtureRequest) -> Iterator[LaneDriver]:
-    """A lane of an empty server."""
-    gate = Gate.connect(redis_url, lanes=16, backlog_limit=1_000_000, timeout_seconds=5)
-    lane = LaneDriver(gate, request.param)
-    lane.client.flushdb()
-    yield lane
-    gate.close()
 
 
 def test_opening_leaves_exactly_this_key(lane: LaneDriver) -> None:

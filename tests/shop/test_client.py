@@ -13,7 +13,7 @@ import pytest
 
 from client import IssuedCoupon, Refused, Submitted
 from client import Shop as Client
-from tests.e2e.client_page import examples
+from tests.client_page import examples
 from tests.e2e.whole_stack import BreakableShop
 from tests.stack.stack_driver import wait_until
 

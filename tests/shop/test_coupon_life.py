@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from tests.e2e.whole_stack import Shop, assert_problem, created
+from tests.shop.told import INVALID_REQUEST
 from tests.stack.stack_driver import wait_until
 
-INVALID_REQUEST = (400, "INVALID_REQUEST", "유효하지 않은 요청")
 KEY_REUSED = (422, "IDEMPOTENCY_KEY_REUSED", "같은 멱등키로 다른 요청을 보낼 수 없습니다")
 CLOSED = (409, "COUPON_CLOSED", "쿠폰 발급이 마감되었습니다")
 NOT_CANCELLABLE = (409, "ORDER_NOT_CANCELLABLE", "취소할 수 없는 주문입니다")

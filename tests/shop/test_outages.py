@@ -14,10 +14,9 @@ import pytest
 
 from engine.gate import keys
 from tests.e2e.whole_stack import BreakableShop, assert_problem, created
+from tests.shop.told import BUSY, TEMPORARY_ERROR
 from tests.stack.stack_driver import family_of, wait_until
 
-BUSY = (503, "BUSY", "잠시 후 다시 시도해주세요")
-TEMPORARY_ERROR = (503, "TEMPORARY_ERROR", "일시적인 오류가 발생했습니다")
 BUSY_WITHIN_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
 ATTEMPTS = 5

@@ -9,13 +9,11 @@ import pytest
 
 from engine.gate import keys
 from tests.e2e.whole_stack import BreakableShop, Shop, assert_problem, created
+from tests.shop.told import BUSY, INVALID_REQUEST, TEMPORARY_ERROR
 from tests.stack.stack_driver import wait_until
 
-BUSY = (503, "BUSY", "잠시 후 다시 시도해주세요")
-TEMPORARY_ERROR = (503, "TEMPORARY_ERROR", "일시적인 오류가 발생했습니다")
 USER_NOT_FOUND = (404, "USER_NOT_FOUND", "사용자를 찾을 수 없습니다")
 INVALID_USER_ID = (400, "INVALID_USER_ID", "유효하지 않은 사용자 ID")
-INVALID_REQUEST = (400, "INVALID_REQUEST", "유효하지 않은 요청")
 COUPON_CLOSED = (409, "COUPON_CLOSED", "쿠폰 발급이 마감되었습니다")
 NOBODY = 2**53 - 1
 LIST_SECONDS = 300

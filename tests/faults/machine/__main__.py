@@ -2,7 +2,7 @@
 
 faults   every point KILLS times killed and SLEEPS times put to sleep, every other fault once, the reopening measured
 soak     whatever chance brings, for MINUTES; SEED= repeats the choices of an earlier run
-short    a minute of everything, as the test does it
+short    a minute of it, as `make test-long` does
 controls each guard switched off once, and what of the verdict notices it
 
 The table is written to REPORTS (default ``reports``), too. Exit code 1 when anything is wrong or was not injected, 2
