@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import Any
 
 from engine.gate import keys
@@ -85,4 +85,5 @@ def cache_list(gate: Gate, generation: str, products: Sequence[dict[str, Any]]) 
 def forget_list(gate: Gate) -> None:
     """From now on every list that was read before counts as none, even one that is cached only later."""
     with unavailability_translated():
-        gate.client.set(keys.product_generation(), token_hex(8))  # a number would begin anew with an empty Redis
+        # No number: that would begin anew with an empty Redis, and come to where it was when an old list was read.
+        gate.client.set(keys.product_generation(), secrets.token_hex(8))

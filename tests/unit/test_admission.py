@@ -50,7 +50,7 @@ class SlowGate:
 
     def find(self, _gate: Any, _lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
         assert self.go_on.wait(PATIENCE_SECONDS)
-        return [Whereabouts(True, None, 7) for _ in requests]
+        return [Whereabouts(True, request.epoch, 7) for request in requests]
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_all_scripts_are_looked_at() -> None:
         ("issue_coupon", Inputs(3, 2), Inputs(4, 4)),
         ("inspect_lane", Inputs(2), Inputs(0)),
         ("reserve_stock", Inputs(5, 1), Inputs(1, 2)),
-        ("release_stock", Inputs(3, 1), Inputs(3, 1)),
+        ("release_stock", Inputs(3, 1), Inputs(4, 1)),
     ],
 )
 def test_headers_are_read_as_they_are_meant(name: str, keys: Inputs, arguments: Inputs) -> None:

@@ -79,7 +79,8 @@ def reserve_many(_gate: Any, lane: int, attempts: Any, *, order_lane: int) -> li
 
 
 def find(_gate: Any, _lane: int, requests: Sequence[RequestId]) -> list[Whereabouts]:
-    return [Whereabouts(request.number % 5 == 0, None if request.number % 5 == 1 else 9, 7) for request in requests]
+    epochs = {0: 1, 1: None}
+    return [Whereabouts(request.number % 5 == 0, epochs.get(request.number % 5, 9), 7) for request in requests]
 
 
 def recorded_states(_engine: Any, requests: Sequence[RequestId]) -> dict[str, RequestState]:
@@ -107,6 +108,7 @@ def both(
     monkeypatch.setattr(outbox, "find", find)
     monkeypatch.setattr("web.current.add_refusals", lambda _gate, _counts: None)
     monkeypatch.setattr(engine_requests, "_recorded_states", recorded_states)
+    monkeypatch.setattr(engine_requests, "_has_newer_epoch", lambda *_: False)
     shown = [ProductView(1, "제주 감귤", 100, 5, "ACTIVE")]
     monkeypatch.setattr(product_offers, "list_products", lambda _engine: shown)
     monkeypatch.setattr(popularity, "popular_products", lambda _engine: [PopularProduct(1, "감귤", 3)])
