@@ -89,7 +89,7 @@ def place_orders(
         reservation = next(reservations)
         if isinstance(reservation, GateUnavailable):
             outcomes.append(reservation)
-        elif not _is_for(reservation, ask.quantities):
+        elif not _is_for(reservation, ask.quantities, submits=True):
             outcomes.append(_KEY_REUSED)
         elif reservation.granted:
             ring = ring or reservation.ring
@@ -147,7 +147,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             if lane != lanes[-1]:
                 _give_back(engine, attempt)
             raise
-        if not _is_for(reservation, by_lane[lane]):
+        if not _is_for(reservation, by_lane[lane], submits=lane == lanes[-1]):
             return _KEY_REUSED  # whatever this attempt holds by now, the sweeper gives back: it may be the other's
         if not reservation.granted:
             _count([reservation])
@@ -223,11 +223,12 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
             continue
 
 
-def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
-    """Whether this is an answer to this body. It is not if Redis forgot which body an idempotency key was first used
-    with, and remembers what that body holds."""
+def _is_for(reservation: Reservation, quantities: stock.Quantities, *, submits: bool) -> bool:
+    """Whether this is an answer to this body, in a lane that ``submits`` it or one before. It is not if Redis forgot
+    which body an idempotency key was first used with, and remembers what that body holds."""
     lines = [(line.product_id, line.quantity) for line in reservation.lines]
-    return not reservation.granted or sorted(lines) == sorted(quantities)
+    is_same = sorted(lines) == sorted(quantities) and bool(reservation.request_id) == submits
+    return is_same or not reservation.granted
 
 
 def _refused(reservation: Reservation, ask: OrderAsk) -> Refused:

@@ -263,6 +263,24 @@ def test_what_a_later_lane_refused_stays_refused_for_that_reason_when_an_earlier
     assert holds(engine) == 0
 
 
+@pytest.mark.parametrize("first", ["the whole", "the part"])
+def test_a_body_that_is_part_of_another_one_under_the_same_key_is_told_apart_by_what_is_held(
+    engine: Engine, user: int, products: list[int], first: str
+) -> None:
+    """Although the server forgot which body the key was used with."""
+    lane = lanes_of(engine, products)[0]
+    whole = dict.fromkeys(products, 1)
+    part = {each: 1 for each in products if stock.lane_of_product(engine.gate, each) == lane}
+    bodies = (whole, part) if first == "the whole" else (part, whole)
+    assert isinstance(order(engine, user, bodies[0], key="k"), Submitted)
+    client: Any = engine.gate.client
+    client.delete(*client.keys("sc:*:idempotency:*"))
+    assert order(engine, user, bodies[1], key="k") == Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+    drain_all(engine)
+    assert [available(engine, each) for each in products] == [4 if each in bodies[0] else 5 for each in products]
+    assert_conserved(engine)
+
+
 def test_the_audit_counts_what_a_repetition_holds_that_waits_for_the_drain(
     engine: Engine, user: int, products: list[int]
 ) -> None:
