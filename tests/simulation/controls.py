@@ -21,7 +21,9 @@ from engine.gate import outbox, scripts, stock
 from engine.gate.gate import Gate, LaneState, unavailability_translated
 from engine.ledger import coupons as ledger_coupons
 from engine.ledger import progress
-from engine.ledger.orders import OrderEnd, order_ends
+from engine.ledger import settlement as settling
+from engine.ledger.orders import Ending, OrderEnd, SubmittedOrder, order_ends
+from engine.ledger.settlement import Settlement
 from engine.shop import accounts
 from engine.upkeep import guard, rebuild
 from engine.upkeep.guard import Verdict
@@ -36,6 +38,8 @@ RELEASED: Edit = (
     r"if hold\[1\] ~= 'held' and .*?\nlocal key_of",
     "if not hold[1] then return {'gone'} end\nlocal key_of",
 )
+ANY_DEADLINE: Edit = (r"if ARGV\[3\] ~= '' and [^\n]* then", "if false then")
+SHARED: Edit = (r"if hold\[4\] and [^\n]* then", "if false then")
 REQUIRED: Edit = (r"if required and [^\n]* then", "if false then")
 RETURNED: Edit = (r"redis\.call\('SET', marker_key.*?keep_ms\)", "")
 UNIQUE = ("request_id", "coupon_id_user_id", "coupon_id_sequence")
@@ -197,6 +201,17 @@ def _approving_what_is_behind(_: Stores) -> AbstractContextManager[object]:
     return mock.patch.object(guard, "verdict", lenient)
 
 
+def _giving_back_all(_: Stores) -> AbstractContextManager[object]:
+    """Whatever an order counts on goes back to the gate when another order of its nonce is in the ledger."""
+
+    def sort(order: SubmittedOrder, ending: Ending, settlement: Settlement) -> bool:
+        stands = ending.is_shown and ending.request_id == order.request_id
+        (settlement.sold if stands else settlement.unsold).append(order)
+        return ending.request_id != order.request_id
+
+    return mock.patch.object(settling, "_sort", sort)
+
+
 def _ends_by_nonce(_: Stores) -> AbstractContextManager[object]:
     """Whoever has the nonce of an order is told how that ended."""
 
@@ -210,6 +225,7 @@ def _ends_by_nonce(_: Stores) -> AbstractContextManager[object]:
     return mock.patch.object(requests, "order_ends", ends)
 
 
+_believing_any_lane = _replaced(holds, "_knows_all", lambda *_: True)
 _confirming_all = _replaced(followups, "confirm_returns", lambda _, returned: [True] * len(returned))
 _counting_decisions_alone = _replaced(
     progress.Standing, "lacks", lambda standing, relied_on: standing.last_number < relied_on.last_number
@@ -231,6 +247,10 @@ CONTROLS = (
         "an outbox is emptied before its lane is rebuilt", _replaced(rebuild, "_drain_outbox", lambda *_: 0), seed=52
     ),
     Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering", seed=158),
+    Control("a repetition gives back no hold of its first order", _giving_back_all, "repeating-shards", seed=150),
+    Control("who gives back means one hold", _scripts(release_stock=ANY_DEADLINE), "repeating-shards"),
+    Control("who gives back leaves what is shared", _scripts(release_stock=SHARED), "repeating-shards", seed=310),
+    Control("a lane that nobody has approved is not believed", _believing_any_lane, "repeating-shards", seed=560),
     Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering", seed=73),
     Control("the ledger relies on a return in its epoch only", _confirming_all, "repeating", seed=39),
     Control("a lane that forgot a return is rebuilt", _counting_decisions_alone, "repeating", seed=101),

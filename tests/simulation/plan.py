@@ -41,6 +41,7 @@ PROFILES = {
         Profile("shards", lanes=(2, 2, 3, 4), shards=True),
         Profile("rebuilding", lanes=(1, 1, 2), story="two rebuilds"),
         Profile("repeating", lanes=(1, 1, 2), story="once more"),
+        Profile("repeating-shards", lanes=(3, 4), story="once more on a shard", shards=True),
         Profile("remembering", story="interruption", haste=0.3, weights=REMEMBERING),
     )
 }

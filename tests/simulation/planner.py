@@ -96,6 +96,12 @@ class Planner:
             "start", self.history.next_number, {"kind": kind, "rounds": rounds, **drawn_values(self, kind)}
         )
 
+    def sent_to_drain(self, lane: int, rounds: int = TO_ITS_END) -> Instruction:
+        """Somebody new, to drain this lane."""
+        sent = self.sent("drain", rounds)
+        sent.values["lane"] = lane
+        return sent
+
     def chosen(self, weights: Mapping[str, int]) -> str:
         """One of these, as often as its weight says."""
         return self.chance.choices(list(weights), list(weights.values()))[0]

@@ -124,15 +124,6 @@ class Record:
         """Every request id that a client was given, in the order of their decision."""
         return sorted(self.told, key=lambda request_id: self.decided_at.get(request_id, NEVER))
 
-    def orders_shown(self) -> list[Mapping[str, Any]]:
-        """The bodies of the orders that clients saw completed."""
-        return [
-            told.state.result
-            for each in self.told.values()
-            for told in each
-            if isinstance(told.state, RequestState) and told.state.result and "orderId" in told.state.result
-        ]
-
 
 def nonce_of(request_id: str) -> str:
     """The part that a repeated idempotency key has in common."""

@@ -17,7 +17,15 @@ from tests.simulation.record import Record
 from tests.simulation.shrinking import shrunk
 from tests.simulation.stores import Stores
 
-SHARES = {"one-lane": 4, "lanes": 2, "shards": 2, "remembering": 2, "repeating": 2, "rebuilding": 1}
+SHARES = {
+    "one-lane": 4,
+    "lanes": 2,
+    "shards": 2,
+    "remembering": 2,
+    "repeating": 2,
+    "repeating-shards": 1,
+    "rebuilding": 1,
+}
 """How many histories of a mixture are of which profile."""
 
 

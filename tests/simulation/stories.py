@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from engine.gate.keys import lane_of
 from tests.simulation.plan import TO_ITS_END, Instruction
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ DRAIN_STOPS_AFTER = (3, 4, 4, 4, 4, 5, 7, 10, 12, 13, 14)
 ten or so."""
 GUARD_STOPS_AFTER = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 25, 27)
 """A rebuild of a single lane begins to build after fifteen or so, and opens the lane after twenty-five or so."""
+ORDER_RECORDED_AFTER = (4, 26)
+"""A drain knows the head of the outbox after four; it has committed an order, told its lanes and removed it after so
+many, two or three lanes later."""
+REFUSED_STOPS_AFTER = (3, 4, 4, 5, 5, 6, 7)
+"""An order over two or three lanes is refused in the last one after four or so, and has given back what it held after
+one or two more."""
 FOLLOW_UP_STOPS_AFTER = (3, 4, 5, 6, 7, 8)
 """It has claimed a return after three, carried it out after six or so, and not yet marked it as done."""
 CUSTOMERS = {"issue": 3, "order": 3, "order in a crowd": 1, "drain": 2, "cancel": 2}
@@ -116,6 +123,42 @@ def once_more(planner: Planner) -> Iterator[Instruction]:
     yield from _afterwards(planner, 2)
 
 
+def once_more_on_a_shard(planner: Planner) -> Iterator[Instruction]:
+    """Somebody orders of everything under a key, and they or the drain stop somewhere; the server that the order is
+    submitted on forgets, and the order is placed once more on what the others still hold."""
+    chance, shop = planner.chance, planner.history.shop
+    lanes = {product: lane_of("sku", product, shop.lanes) for product in range(1, 1 + len(shop.products))}
+    last = max(lanes.values())
+    richest = 1 + max(range(len(shop.balances)), key=lambda user: shop.balances[user] or 0)
+    ordered = planner.sent("order")
+    ordered.values.update(user=richest, key="first", quantities=dict.fromkeys(lanes, 1), redeem=False)
+    if chance.random() < 0.4:  # refused, because somebody has the last ones who is forgotten, and asleep
+        others = planner.sent("order")
+        others.values["quantities"] = {each: shop.products[each - 1][1] for each in lanes if lanes[each] == last}
+        yield others
+        sleeper = planner.history.next_number
+        yield Instruction("start", sleeper, {**ordered.values, "rounds": chance.choice(REFUSED_STOPS_AFTER)})
+    else:
+        yield Instruction("start", planner.history.next_number, ordered.values)
+        sleeper = planner.history.next_number
+        yield planner.sent_to_drain(last, chance.randint(*ORDER_RECORDED_AFTER))
+    planner.put_to_sleep(sleeper)
+    forgotten = planner.forget()
+    forgotten.values.update(copy=None, lanes=[last])
+    yield forgotten
+    if chance.random() < 0.4:
+        yield Instruction("pass", values={"minute": True})
+        yield planner.sent("sweep")
+    if chance.random() < 0.7:
+        yield planner.sent("guard")
+        yield Instruction("start", planner.history.next_number, ordered.values)
+    if chance.random() < 0.6:
+        yield planner.sent_to_drain(last)
+    yield Instruction("run", sleeper, {"rounds": TO_ITS_END})
+    yield planner.sent(chance.choice(("guard", "sweep", "order")))
+    yield from _afterwards(planner, 2)
+
+
 def two_rebuilds(planner: Planner) -> Iterator[Instruction]:
     """A scheduler that should be gone and the one that took over rebuild at the same time, each as far as it comes
     before the other goes on; people shop in between."""
@@ -148,5 +191,6 @@ STORIES: Mapping[str, Callable[[Planner], Iterator[Instruction]]] = {
     "sleeper": sleeper,
     "interruption": interruption,
     "once more": once_more,
+    "once more on a shard": once_more_on_a_shard,
     "two rebuilds": two_rebuilds,
 }
