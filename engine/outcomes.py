@@ -35,6 +35,7 @@ class ReserveStatus(StrEnum):
     LANE_NOT_READY = "lane_not_ready"
     STALE_EPOCH = "stale_epoch"
     ENDING = "ending"
+    KEY_REUSED = "key_reused"
     REPLAYED = "replayed"
     HOLD_EXPIRED = "hold_expired"
     WAIT = "wait"

@@ -13,7 +13,7 @@
 --   4 total       units
 --   5 starts at   milliseconds since 1970, or '' for no start
 --   6 ends at     milliseconds since 1970, or '' for no end
---   7 issued      units
+--   7 issued      integer       the last place in line
 -- RETURNS (the first that applies)
 --   {'superseded'}
 --   {'built'}

@@ -43,7 +43,7 @@ for i = 2, #ARGV do
     redis.call('ZREM', holds_key, nonce)
   elseif deadline_ms and tonumber(deadline_ms) <= overdue_ms and not waits(hold[2]) then
     redis.call('HSET', hold_key, 'state', 'ending')
-    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or '', hold[5] or ''}) do
+    for _, word in ipairs({nonce, hold[2], hold[3], hold[4] or '', hold[5] or deadline_ms}) do
       claimed[#claimed + 1] = word
     end
   end

@@ -37,7 +37,7 @@ if hold[1] ~= 'held' and hold[1] ~= 'ending' then
   redis.call('ZREM', holds_key, nonce)
   return {'gone'}
 end
-if ARGV[3] ~= '' and hold[5] ~= ARGV[3] then
+if ARGV[3] ~= '' and (hold[5] or redis.call('ZSCORE', holds_key, nonce)) ~= ARGV[3] then
   return {'gone'}
 end
 if hold[4] and ARGV[4] == '0' then

@@ -35,6 +35,7 @@
 --   {'lane_not_ready'}
 --   {'stale_epoch', epoch}
 --   {'ending'}                            this request's hold is overdue; its end is being asked of the ledger
+--   {'key_reused'}                        the nonce is that of an order of other products, submitted in another lane
 --   {'replayed', request id, 0, built epoch, deadline, lines, product id, name, …}   as 'reserved' was; the deadline
 --     '' once the hold has ended
 --   {'hold_expired'}                      a hold in an earlier lane is past its deadline, or older than a rebuild
@@ -98,7 +99,8 @@ local function with_names(reply)
   return reply
 end
 
-local known = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'answer', 'deadline_ms')
+local known = redis.call('HMGET', hold_key, 'state', 'request_id', 'lines', 'answer', 'deadline_ms', 'order_lane',
+  'shared')
 if known[1] == 'refused' then
   local answer = {}
   for word in string.gmatch(known[4], '%S+') do
@@ -113,10 +115,14 @@ end
 -- submitted is answered as it was, whatever became of it: the request id tells. What is held and not yet submitted
 -- serves two attempts from now on, and neither may give it back when it fails.
 if known[1] and not (known[1] == 'released' and known[2] == '') then
-  if known[1] == 'held' and known[2] == '' then
+  if known[6] and known[6] ~= order.order_lane then
+    return {'key_reused'}
+  end
+  if known[1] == 'held' and known[2] == '' and not known[7] then
     redis.call('HSET', hold_key, 'shared', '1')
   end
-  local deadline_ms = redis.call('ZSCORE', holds_key, nonce) and known[5] or ''
+  local listed = redis.call('ZSCORE', holds_key, nonce)
+  local deadline_ms = listed and (known[5] or listed) or ''
   return with_names({'replayed', known[2], 0, built_epoch, deadline_ms, known[3]})
 end
 
@@ -184,7 +190,7 @@ end
 local own_lines = table.concat(lines, ',')
 local request_id, ring, deadline_ms = '', 0, string.format('%.0f', now_ms + hold_ms)
 
--- The append comes first: it is the only write that Redis could refuse, and then nothing has changed.
+-- The append comes first: should Redis refuse to write, nothing has changed.
 if append then
   local number = string.format('%.0f', state[4] + 1)
   request_id = lane .. '.' .. epoch .. '.' .. number .. '.' .. nonce

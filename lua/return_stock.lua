@@ -10,7 +10,7 @@
 --   3… sc:{n}:sku:<id>         hash    available: one key per product
 -- ARGV
 --   1  built epoch  integer       the lane's, as the ledger had it when it said that the units are to be returned
---   2  lanes        how many the caller knows of: with another number the products are elsewhere
+--   2  lanes        count         as the caller knows it: with another number the products are elsewhere
 --   3  keep time    milliseconds  how long the marker is kept
 --   4… quantity     units, in the order of KEYS 3…
 -- RETURNS (the first that applies)

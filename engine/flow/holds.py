@@ -13,11 +13,13 @@ through a rebuild, which drops all holds, or until the hold was taken anew, neit
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from engine.context import Engine
 from engine.errors import GateUnavailable
 from engine.fault_points import reach
 from engine.gate import outbox, stock
+from engine.gate.gate import LaneState
 from engine.gate.request_ids import split_request_id
 from engine.gate.stock import Hold
 from engine.ledger import orders as ledger_orders
@@ -36,7 +38,7 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     LaneCountMismatch."""
     claimed = stock.claim_overdue_holds(engine.gate, lane, HOLDS_PER_SWEEP)
     metrics.HOLDS_CLAIMED.inc(len(claimed))
-    requests = {hold.nonce: _submitted_as(engine, hold) for hold in claimed}
+    requests = _submitted_as(engine, claimed)
     # What waits in an outbox is the drain's to decide: it comes to it as soon as the ledger answers.
     overdue = [hold for hold in claimed if requests[hold.nonce] is not None]
     if not overdue:
@@ -68,26 +70,41 @@ def sweep_holds(engine: Engine, lane: int) -> int:
     return len(ended)
 
 
-def _submitted_as(engine: Engine, hold: Hold) -> str | None:
-    """The request that the hold's order was submitted as, '' if it was not. None while that cannot be known, or while
-    it waits in another lane's outbox."""
-    lane = hold.order_lane
-    if lane == hold.lane or lane >= engine.gate.lanes:
-        return hold.request_id  # the lane itself has looked into its own outbox; those of lanes of before were drained
-    try:
-        request_id = stock.submitted_request_id(engine.gate, lane, hold.nonce)
-        if not request_id:
-            return "" if _knows_all(engine, lane) else None
-        (found,) = outbox.find(engine.gate, lane, [split_request_id(request_id)])
-    except GateUnavailable:
-        return None
-    return None if found.waits or found.epoch is None else request_id
+def _submitted_as(engine: Engine, claimed: Sequence[Hold]) -> dict[str, str | None]:
+    """By nonce, the request that each hold's order was submitted as, '' if it was not. None while that cannot be known,
+    or while it waits in another lane's outbox."""
+    requests: dict[str, str | None] = {}
+    elsewhere: dict[int, list[str]] = {}
+    for hold in claimed:
+        if hold.order_lane == hold.lane or hold.order_lane >= engine.gate.lanes:
+            # The lane itself has looked into its own outbox; those of lanes of before were drained.
+            requests[hold.nonce] = hold.request_id
+        else:
+            elsewhere.setdefault(hold.order_lane, []).append(hold.nonce)
+    for lane, nonces in elsewhere.items():
+        try:
+            requests |= _submitted_in(engine, lane, nonces)
+        except GateUnavailable:
+            requests |= dict.fromkeys(nonces)
+    return requests
 
 
-def _knows_all(engine: Engine, lane: int) -> bool:
-    """Whether the lane has what the ledger stands on. One that came back, and that the guard has not seen yet, may have
-    forgotten an order that a drain still holds; and a server that was replaced never heard of some."""
-    state = engine.gate.inspect(lane)
+def _submitted_in(engine: Engine, lane: int, nonces: Sequence[str]) -> dict[str, str | None]:
+    """As :func:`_submitted_as`, for holds whose orders belong to this lane. Raises GateUnavailable."""
+    before = engine.gate.inspect(lane)
+    requests: dict[str, str | None] = dict(stock.submitted_request_ids(engine.gate, lane, nonces))
+    submitted = [split_request_id(request_id) for request_id in requests.values() if request_id]
+    waiting = outbox.find(engine.gate, lane, submitted) if submitted else []
+    if not _knew_all(engine, before, engine.gate.inspect(lane)):
+        return dict.fromkeys(nonces)
+    waits = {str(request) for request, where in zip(submitted, waiting, strict=True) if where.waits}
+    return {nonce: None if request_id in waits else request_id for nonce, request_id in requests.items()}
+
+
+def _knew_all(engine: Engine, before: LaneState, after: LaneState) -> bool:
+    """Whether the lane, asked between these two looks at it, had all that the ledger stands on. One that came back, and
+    that the guard has not seen yet, may have forgotten an order that a drain still holds; a server that was replaced
+    never heard of some."""
     with engine.ledger.read() as connection:
-        recorded = progress_of_lane(connection, lane)
-    return state.ready and recorded is not None and recorded.epoch == state.epoch
+        recorded = progress_of_lane(connection, after.lane)
+    return after.ready and after.is_life_of(before) and recorded is not None and recorded.epoch == after.epoch

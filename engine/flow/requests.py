@@ -30,7 +30,8 @@ def request_state(engine: Engine, request_id: str, asked_by: int | None = None) 
     """The state of a request: PENDING while it waits for its commit, then what the ledger says.
 
     If ``asked_by`` names a user, somebody else's request is as one that does not exist. Polling a pending request
-    touches no Postgres. Raises GateUnavailable or LedgerUnavailable when the answer is not to be had now.
+    touches no Postgres, but where Redis came back a moment ago. Raises GateUnavailable or LedgerUnavailable when the
+    answer is not to be had now.
     """
     state = _state(engine, request_id)
     if isinstance(state, Refused) or state.is_seen_by(asked_by):
@@ -68,30 +69,31 @@ def request_states(engine: Engine, lane: int, requests: Sequence[RequestId]) -> 
     a few queries for all that are not there."""
     with metrics.timed_call("look", len(requests)):
         found = _look_into_outbox(engine, lane, requests)
-        gone = [request for request, where in zip(requests, found, strict=True) if not where.waits]
-        recorded = _recorded_states(engine, gone) if gone else {}
-        recorded |= _recorded_before(engine, requests, found)
+        recorded = _recorded_among(engine, requests, found)
     return [
         recorded.get(str(each)) or _unrecorded_state(engine, each, where)
         for each, where in zip(requests, found, strict=True)
     ]
 
 
-def _recorded_before(
+def _recorded_among(
     engine: Engine, requests: Sequence[RequestId], found: Sequence[Whereabouts]
 ) -> dict[str, RequestState]:
-    """What the ledger knows of requests that wait in an outbox which may have come back with what had left it: final
-    states stay final. Nothing while the ledger is away; they are PENDING then."""
-    returned = [
-        request
-        for request, where in zip(requests, found, strict=True)
-        if where.waits and (where.epoch is None or request.epoch < where.epoch)
-    ]
-    if not returned:
+    """What the ledger knows of those that are in no outbox, or in one that may have come back with what had left it:
+    final states stay final. Without the ledger the latter are PENDING; of the others then nothing can be said."""
+    gone, returned = [], []
+    for request, where in zip(requests, found, strict=True):
+        if not where.waits:
+            gone.append(request)
+        elif where.epoch is None or request.epoch < where.epoch:
+            returned.append(request)
+    if not gone and not returned:
         return {}
     try:
-        return _recorded_states(engine, returned)
+        return _recorded_states(engine, [*gone, *returned])
     except LedgerUnavailable:
+        if gone:
+            raise
         return {}
 
 

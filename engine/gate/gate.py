@@ -55,6 +55,10 @@ class LaneState:
         """Whether this lane decides: open, and going on with the history that the guard approved."""
         return self.open and self.approved_replid == self.replid
 
+    def is_life_of(self, other: LaneState) -> bool:
+        """Whether both were read from the same server, with no epoch begun in between."""
+        return (self.replid, self.epoch) == (other.replid, other.epoch)
+
 
 @dataclass(frozen=True)
 class Published:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from engine.errors import GateUnavailable
 from engine.gate import keys
@@ -69,6 +70,8 @@ class OrderAttempt:
     user_id: int
     user_coupon_id: int | None
     keep: bool
+    again: bool = False
+    """Whether this was asked under its idempotency key before."""
     reserved: tuple[Reservation, ...] = ()
     limits: TurnLimits = ()
 
@@ -104,8 +107,16 @@ def order_nonce(gate: Gate, user_id: int, idempotency_key: str | None) -> str:
     return repeatable_nonce(request_key, RequestKind.ORDER, user_id, idempotency_key)
 
 
-def claim_idempotency_keys(gate: Gate, claims: Sequence[tuple[int, str, str]]) -> list[bool]:
-    """Tie idempotency keys to the bodies they are first used with; for each, whether its body is that one.
+class KeyUse(Enum):
+    """Whether an idempotency key was used before, and for what."""
+
+    FIRST = "first"
+    AGAIN = "again"
+    OTHER_BODY = "other body"
+
+
+def claim_idempotency_keys(gate: Gate, claims: Sequence[tuple[int, str, str]]) -> list[KeyUse]:
+    """Tie idempotency keys to the bodies they are first used with; for each, what became of that.
 
     ``claims`` are (user id, nonce, fingerprint of the body).
     """
@@ -114,7 +125,11 @@ def claim_idempotency_keys(gate: Gate, claims: Sequence[tuple[int, str, str]]) -
             key = keys.idempotency(keys.lane_of("user", user_id, gate.lanes), nonce)
             pipeline.set(key, fingerprint, nx=True, get=True, ex=KEEP_SECONDS)
         firsts = pipeline.execute() if claims else []
-    return [first in (None, fingerprint) for first, (_, _, fingerprint) in zip(firsts, claims, strict=True)]
+    uses = {None: KeyUse.FIRST}
+    return [
+        uses.get(first, KeyUse.AGAIN if first == fingerprint else KeyUse.OTHER_BODY)
+        for first, (_, _, fingerprint) in zip(firsts, claims, strict=True)
+    ]
 
 
 def reserve(gate: Gate, lane: int, attempt: OrderAttempt, quantities: Quantities, *, order_lane: int) -> Reservation:
@@ -177,15 +192,19 @@ def _reserve_call(gate: Gate, state: LaneState, attempt: OrderAttempt, quantitie
     return script_keys, arguments
 
 
-def remembered_refusal(gate: Gate, nonce: str, lanes: Sequence[int]) -> Reservation | None:
-    """What one of these lanes refused an order with that was asked for under an idempotency key; None if none did."""
+def remembered_answer(gate: Gate, nonce: str, lanes: Sequence[int]) -> Reservation | None:
+    """What an order over these lanes was answered before under its idempotency key: that it was submitted, in the last
+    of them, or a refusal. None if no lane remembers, or if its end is just being asked of the ledger."""
     with unavailability_translated(), gate.client.pipeline(transaction=False) as pipeline:
         for lane in lanes:
-            pipeline.hmget(keys.hold(lane, nonce), "state", "answer")
+            pipeline.hmget(keys.hold(lane, nonce), "state", "answer", "request_id", "lines")
         found = pipeline.execute()
-    for lane, (state, answer) in zip(lanes, found, strict=True):
+    state, _, request_id, lines = found[-1]
+    if request_id and state != "ending":
+        return Reservation(ReserveStatus.REPLAYED, lanes[-1], request_id, lines=_lines_without_names(lines))
+    for lane, (state, answer, *_) in zip(lanes, found, strict=True):
         if state == "refused":
-            return _refusal(lane, str(answer).split())
+            return _refusal(lane, answer.split())
     return None
 
 
@@ -262,7 +281,7 @@ def claim_overdue_holds(gate: Gate, lane: int, limit: int) -> list[Hold]:
             nonce,
             request_id,
             int(order_lane or lane),
-            int(deadline_ms or 0),
+            int(deadline_ms),
             _product_ids(lines),
         )
         for nonce, request_id, lines, order_lane, deadline_ms in zip(
@@ -277,10 +296,12 @@ def holds_count(gate: Gate, lane: int) -> int:
         return int(gate.client.zcard(keys.holds(lane)))
 
 
-def submitted_request_id(gate: Gate, lane: int, nonce: str) -> str:
-    """The request id that an order was submitted under in this lane; '' if the lane knows of none."""
-    with unavailability_translated():
-        return str(gate.client.hget(keys.hold(lane, nonce), "request_id") or "")
+def submitted_request_ids(gate: Gate, lane: int, nonces: Sequence[str]) -> dict[str, str]:
+    """By nonce, the request id that each order was submitted under in this lane; '' where the lane knows of none."""
+    with unavailability_translated(), gate.client.pipeline(transaction=False) as pipeline:
+        for nonce in nonces:
+            pipeline.hget(keys.hold(lane, nonce), "request_id")
+        return {nonce: str(found or "") for nonce, found in zip(nonces, pipeline.execute(), strict=True)}
 
 
 def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
@@ -290,6 +311,10 @@ def parse_lines(text: str, names: Mapping[int, str]) -> tuple[Line, ...]:
         product_id, quantity, price = (int(word) for word in part.split(":"))
         lines.append(Line(product_id, quantity, price, names[product_id]))
     return tuple(lines)
+
+
+def _lines_without_names(lines: str) -> tuple[Line, ...]:
+    return parse_lines(lines, dict.fromkeys(_product_ids(lines), ""))
 
 
 def _product_ids(lines: str) -> tuple[int, ...]:
@@ -304,6 +329,8 @@ def _reservation(lane: int, reply: Sequence[str] | GateUnavailable) -> Reservati
         return GateUnavailable(f"the outbox of lane {lane} is over its limit")
     if status in (ReserveStatus.ENDING, ReserveStatus.HOLD_EXPIRED):
         return GateUnavailable("the order came too late for what it had reserved; what it can be told is known soon")
+    if status is ReserveStatus.KEY_REUSED:
+        return Reservation(status, lane)
     if status is ReserveStatus.WAIT:
         return Reservation(status, lane, wait_ms=int(reply[1]))
     if status in (ReserveStatus.PRODUCT_NOT_FOUND, ReserveStatus.OUT_OF_STOCK):

@@ -161,8 +161,11 @@ def holds_as_text(held: Sequence[Held]) -> str:
 
 
 def holds_from_text(text: str) -> tuple[Held, ...]:
-    """The reverse of :func:`holds_as_text`. Raises ValueError or TypeError for a text of another form."""
-    return tuple(Held(*map(int, part.split(":"))) for part in text.split(","))
+    """The reverse of :func:`holds_as_text`; deadlines may be missing. Raises ValueError for a text of another form."""
+    holds = [[int(number) for number in part.split(":")] for part in text.split(",")]
+    if any(len(numbers) not in (2, 3) for numbers in holds):
+        raise ValueError(f"these are no holds: {text!r}")
+    return tuple(Held(*numbers) for numbers in holds)
 
 
 def order_by_id(connection: Connection, order_id: int, *, for_update: bool = False) -> Order | None:

@@ -88,7 +88,8 @@ orders = Table(
 )
 """One row per request that ended. ``nonce`` is the caller's part of the request id: the sweeper that expires a hold and
 the drain that settles its order meet at it, and exactly one of them wins. ``held`` are the holds that the order was
-made from, ``<lane>:<built epoch>,…``; without a value in orders older than this column, and in expired holds."""
+made from, ``<lane>:<built epoch>:<deadline>,…``; without a value in orders older than this column, and in expired
+holds."""
 
 order_repetitions = Table(
     "order_repetitions",

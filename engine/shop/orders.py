@@ -13,7 +13,7 @@ from engine.errors import EngineError, GateUnavailable, TooManyAsks
 from engine.fault_points import reach
 from engine.gate import stock
 from engine.gate.outbox import Entry
-from engine.gate.stock import OrderAttempt, Reservation
+from engine.gate.stock import KeyUse, OrderAttempt, Reservation
 from engine.gate.turns import TurnLimits
 from engine.ledger.orders import SubmittedLine, SubmittedOrder, holds_from_text
 from engine.ledger.settlement import Settlement
@@ -89,7 +89,7 @@ def place_orders(
         reservation = next(reservations)
         if isinstance(reservation, GateUnavailable):
             outcomes.append(reservation)
-        elif not _is_for(reservation, ask.quantities, submits=True):
+        elif not _is_for(reservation, ask.quantities):
             outcomes.append(_KEY_REUSED)
         elif reservation.granted:
             ring = ring or reservation.ring
@@ -112,13 +112,14 @@ def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | N
     nonces = [stock.order_nonce(engine.gate, ask.user_id, ask.idempotency_key) for ask in asks]
     keyed = [(ask, nonce) for ask, nonce in zip(asks, nonces, strict=True) if ask.idempotency_key is not None]
     claims = [(ask.user_id, nonce, _fingerprint(ask)) for ask, nonce in keyed]
-    granted = iter(stock.claim_idempotency_keys(engine.gate, claims))
-    return [
-        OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep=ask.idempotency_key is not None, limits=ask.limits)
-        if ask.idempotency_key is None or next(granted)
-        else None
-        for ask, nonce in zip(asks, nonces, strict=True)
-    ]
+    uses = iter(stock.claim_idempotency_keys(engine.gate, claims))
+    attempts: list[OrderAttempt | None] = []
+    for ask, nonce in zip(asks, nonces, strict=True):
+        keep = ask.idempotency_key is not None
+        use = next(uses) if keep else KeyUse.FIRST
+        attempt = OrderAttempt(nonce, ask.user_id, ask.user_coupon_id, keep, use is KeyUse.AGAIN, limits=ask.limits)
+        attempts.append(None if use is KeyUse.OTHER_BODY else attempt)
+    return attempts
 
 
 def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
@@ -131,12 +132,12 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     for product_id, quantity in ask.quantities:
         by_lane.setdefault(stock.lane_of_product(engine.gate, product_id), []).append((product_id, quantity))
     lanes = sorted(by_lane)
-    if ask.idempotency_key is not None:
-        # Known to the lane that refused alone: one before it may have another reason by now.
-        refused_before = stock.remembered_refusal(engine.gate, attempt.nonce, lanes)
-        if refused_before is not None:
-            _count([refused_before])
-            return _refused(refused_before, ask)
+    if attempt.again:
+        # Only the lane that gave the first answer knows it: those before might refuse for a reason of today.
+        first = stock.remembered_answer(engine.gate, attempt.nonce, lanes)
+        if first is not None:
+            _count([first])
+            return _answered(first, by_lane[first.lane], ask)
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
@@ -147,18 +148,16 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             if lane != lanes[-1]:
                 _give_back(engine, attempt)
             raise
-        if not _is_for(reservation, by_lane[lane], submits=lane == lanes[-1]):
-            return _KEY_REUSED  # whatever this attempt holds by now, the sweeper gives back: it may be the other's
-        if not reservation.granted:
+        if not reservation.granted or not _is_for(reservation, by_lane[lane]):
             _count([reservation])
             _give_back(engine, attempt)
-            return _refused(reservation, ask)
+            return _answered(reservation, by_lane[lane], ask)
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
-    return Submitted(reservation.request_id, ask.user_id)
+    return _answered(reservation, by_lane[lane], ask)
 
 
 def submitted_order(entry: Entry) -> SubmittedOrder:
@@ -223,16 +222,20 @@ def _give_back(engine: Engine, attempt: OrderAttempt) -> None:
             continue
 
 
-def _is_for(reservation: Reservation, quantities: stock.Quantities, *, submits: bool) -> bool:
-    """Whether this is an answer to this body, in a lane that ``submits`` it or one before. It is not if Redis forgot
-    which body an idempotency key was first used with, and remembers what that body holds."""
+def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
+    """Whether this is an answer to this body. It is not if Redis forgot which body an idempotency key was first used
+    with, and remembers what that body holds."""
     lines = [(line.product_id, line.quantity) for line in reservation.lines]
-    is_same = sorted(lines) == sorted(quantities) and bool(reservation.request_id) == submits
-    return is_same or not reservation.granted
+    is_other = reservation.granted and sorted(lines) != sorted(quantities)
+    return not is_other and reservation.status is not ReserveStatus.KEY_REUSED
 
 
-def _refused(reservation: Reservation, ask: OrderAsk) -> Refused:
-    """Raises TooManyAsks."""
+def _answered(reservation: Reservation, quantities: stock.Quantities, ask: OrderAsk) -> Submitted | Refused:
+    """What a lane's answer, to the part of the order that lives there, is to the client. Raises TooManyAsks."""
+    if not _is_for(reservation, quantities):
+        return _KEY_REUSED
+    if reservation.granted:
+        return Submitted(reservation.request_id, ask.user_id)
     outcome = _not_granted(reservation, ask)
     if isinstance(outcome, EngineError):
         raise outcome

@@ -342,7 +342,7 @@ def beat(process: str) -> None:
 
 
 _ISSUE_OUTCOMES = (*IssueStatus, UNAVAILABLE)
-_ORDER_OUTCOMES = (*ReserveStatus, KEY_REUSED, UNAVAILABLE)
+_ORDER_OUTCOMES = (*ReserveStatus, UNAVAILABLE)
 # Made once, because finding a metric by its labels costs more than the increment, and so that a rate has a zero to
 # begin at: Prometheus does not see the first increment of a series that appears with it.
 _DECISIONS: dict[tuple[str, str], Counter] = {

@@ -213,6 +213,9 @@ def append(engine: Engine, fields: Mapping[str, object]) -> str:
     return request_id
 
 
+AN_ORDER = {"kind": "order", "nonce": "o", "user_coupon_id": "", "lines": "1:1:100", "name:1": "감귤"}
+
+
 def poison(coupon: int, fault: str) -> dict[str, object]:
     """An entry that no correct gate writes."""
     fields: dict[str, object] = {
@@ -236,6 +239,8 @@ def poison(coupon: int, fault: str) -> dict[str, object]:
         "no time": {"decided_at_ms": ""},
         "a character that Postgres cannot hold": {"user_id": "1\x00"},
         "a negative user": {"user_id": -1},
+        "a hold without its build": {**AN_ORDER, "held": "0"},
+        "a hold of more than there is to it": {**AN_ORDER, "held": "0:1:2:3"},
     }
     return {**fields, **changes[fault]}
 
@@ -256,6 +261,8 @@ def poison(coupon: int, fault: str) -> dict[str, object]:
         "no time",
         "a character that Postgres cannot hold",
         "a negative user",
+        "a hold without its build",
+        "a hold of more than there is to it",
     ],
 )
 def test_a_poison_entry_goes_into_quarantine_and_everything_else_is_recorded(

@@ -263,22 +263,57 @@ def test_what_a_later_lane_refused_stays_refused_for_that_reason_when_an_earlier
     assert holds(engine) == 0
 
 
-@pytest.mark.parametrize("first", ["the whole", "the part"])
-def test_a_body_that_is_part_of_another_one_under_the_same_key_is_told_apart_by_what_is_held(
-    engine: Engine, user: int, products: list[int], first: str
+@pytest.mark.parametrize(("first", "second"), [("all", "part"), ("part", "all"), ("two lanes", "other two")])
+def test_a_body_that_shares_a_part_with_the_first_one_under_its_key_is_told_apart_by_what_is_held(
+    engine: Engine, user: int, products: list[int], monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     """Although the server forgot which body the key was used with."""
-    lane = lanes_of(engine, products)[0]
-    whole = dict.fromkeys(products, 1)
-    part = {each: 1 for each in products if stock.lane_of_product(engine.gate, each) == lane}
-    bodies = (whole, part) if first == "the whole" else (part, whole)
-    assert isinstance(order(engine, user, bodies[0], key="k"), Submitted)
+    in_lane = [
+        [each for each in products if stock.lane_of_product(engine.gate, each) == lane]
+        for lane in lanes_of(engine, products)
+    ]
+    bodies = {
+        "all": products,
+        "part": in_lane[0],
+        "two lanes": in_lane[0] + in_lane[1],
+        "other two": in_lane[0] + in_lane[2],
+    }
+    if first == "two lanes":
+        slept_at = lanes_of(engine, products)[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.shop.orders._give_back", lambda *_: None)
+            die_before(patch, engine, user, bodies[first], slept_at)
+    else:
+        assert isinstance(order(engine, user, dict.fromkeys(bodies[first], 1), key="k"), Submitted)
     client: Any = engine.gate.client
     client.delete(*client.keys("sc:*:idempotency:*"))
-    assert order(engine, user, bodies[1], key="k") == Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+    held = holds(engine)
+    assert order(engine, user, dict.fromkeys(bodies[second], 1), key="k") == Refused(Refusal.IDEMPOTENCY_KEY_REUSED)
+    assert holds(engine) == held
     drain_all(engine)
-    assert [available(engine, each) for each in products] == [4 if each in bodies[0] else 5 for each in products]
+    overdue(engine)
+    sweep_all(engine)
     assert_conserved(engine)
+
+
+@pytest.mark.parametrize("balance_of_user", [10_000, 0])
+def test_the_first_answer_is_given_again_although_an_earlier_lane_would_refuse_by_now(
+    engine: Engine, products: list[int], balance_of_user: int
+) -> None:
+    """Paid or not paid, its end is known; nothing is held or refused anew."""
+    first, client = lanes_of(engine, products)[0], engine.gate.client
+    elsewhere = next(user for user in range(2, 20) if keys.lane_of("user", user, engine.gate.lanes) != first)
+    user = add_user(engine, elsewhere, balance_of_user)
+    placed = order(engine, user, dict.fromkeys(products, 1), key="k")
+    drain_all(engine)
+    ended = state_of(engine, placed)
+    forget(engine, first)
+    for product in products:
+        if stock.lane_of_product(engine.gate, product) == first:
+            client.hset(keys.sku(first, product), "available", 0)
+    assert order(engine, user, dict.fromkeys(products, 1), key="k") == placed
+    assert state_of(engine, placed) == ended
+    assert holds(engine) == 0
 
 
 def test_the_audit_counts_what_a_repetition_holds_that_waits_for_the_drain(

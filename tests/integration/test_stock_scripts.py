@@ -182,6 +182,7 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     engine.gate.client.hset(keys.hold(0, OTHER), "state", "ending")
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0))
     engine.gate.client.hset(keys.hold(0, OTHER), "state", "held")
+    given.append(reserve(engine, unknown, nonce=OTHER, limit=0, deadline=1, append=0))
     given.append(reserve(engine, unknown, nonce=OTHER, limit=0, deadline=1))
     once = (("user:7", 1),)
     reserve(engine, {404: 1}, turns=once)  # the one turn that there is
@@ -192,7 +193,7 @@ def test_the_answers_come_in_their_order_of_precedence(engine: Engine, product: 
     given.append(reserve(engine, right, limit=1))
     given.append(reserve(engine, right, limit=2))
     assert [answer[0] for answer in given] == list(ReserveStatus)
-    assert given[3][:6] == ["replayed", mine[1], 0, "1", mine[4], f"{product}:1:700"]
+    assert given[4][:6] == ["replayed", mine[1], 0, "1", mine[4], f"{product}:1:700"]
 
 
 @pytest.mark.parametrize("change", [{"open": "0"}, {"replid": "0" * 40}])

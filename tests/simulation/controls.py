@@ -38,7 +38,6 @@ RELEASED: Edit = (
     r"if hold\[1\] ~= 'held' and .*?\nlocal key_of",
     "if not hold[1] then return {'gone'} end\nlocal key_of",
 )
-ANY_DEADLINE: Edit = (r"if ARGV\[3\] ~= '' and [^\n]* then", "if false then")
 SHARED: Edit = (r"if hold\[4\] and [^\n]* then", "if false then")
 REQUIRED: Edit = (r"if required and [^\n]* then", "if false then")
 RETURNED: Edit = (r"redis\.call\('SET', marker_key.*?keep_ms\)", "")
@@ -225,7 +224,7 @@ def _ends_by_nonce(_: Stores) -> AbstractContextManager[object]:
     return mock.patch.object(requests, "order_ends", ends)
 
 
-_believing_any_lane = _replaced(holds, "_knows_all", lambda *_: True)
+_believing_any_lane = _replaced(holds, "_knew_all", lambda *_: True)
 _confirming_all = _replaced(followups, "confirm_returns", lambda _, returned: [True] * len(returned))
 _counting_decisions_alone = _replaced(
     progress.Standing, "lacks", lambda standing, relied_on: standing.last_number < relied_on.last_number
@@ -248,7 +247,6 @@ CONTROLS = (
     ),
     Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering", seed=158),
     Control("a repetition gives back no hold of its first order", _giving_back_all, "repeating-shards", seed=150),
-    Control("who gives back means one hold", _scripts(release_stock=ANY_DEADLINE), "repeating-shards"),
     Control("who gives back leaves what is shared", _scripts(release_stock=SHARED), "repeating-shards", seed=310),
     Control("a lane that nobody has approved is not believed", _believing_any_lane, "repeating-shards", seed=560),
     Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering", seed=73),

@@ -56,6 +56,10 @@ class Reserve:
     late: bool
     """Whether an earlier lane's hold is past its deadline."""
 
+    @property
+    def order_lane(self) -> str:
+        return "0" if self.append else "1"
+
 
 @dataclass
 class StockGate:
@@ -87,6 +91,8 @@ class StockGate:
         if hold and hold.state == "ending":
             return ["ending"]
         if hold and not (hold.state == "released" and not hold.request_id):
+            if hold.order_lane != ask.order_lane:
+                return ["key_reused"]
             deadline = "DEADLINE" if hold.listed else ""
             hold.shared = hold.shared or not hold.request_id
             answer = ["replayed", hold.request_id, 0, str(self.epoch), deadline, hold.lines_text]
@@ -154,7 +160,7 @@ class StockGate:
 
     def _taken(self, ask: Reserve) -> Answer:
         lines = tuple((each, count, self.products[each].price) for each, count in ask.quantities.items())
-        hold = Hold("held", lines=lines, keep=ask.keep, listed=True, order_lane="0" if ask.append else "1")
+        hold = Hold("held", lines=lines, keep=ask.keep, listed=True, order_lane=ask.order_lane)
         ring = 0
         if ask.append:
             self.last_number += 1

@@ -104,7 +104,7 @@ def both(
     """Sends a request the short way and Flask's way; what came back, and whether the short way recognised it."""
     monkeypatch.setattr(gate_coupons, "issue", issue)
     monkeypatch.setattr(stock, "reserve_many", reserve_many)
-    monkeypatch.setattr(stock, "claim_idempotency_keys", lambda _gate, claims: [True] * len(claims))
+    monkeypatch.setattr(stock, "claim_idempotency_keys", lambda _gate, claims: [stock.KeyUse.FIRST] * len(claims))
     monkeypatch.setattr(outbox, "find", find)
     monkeypatch.setattr("web.current.add_refusals", lambda _gate, _counts: None)
     monkeypatch.setattr(engine_requests, "_recorded_states", recorded_states)

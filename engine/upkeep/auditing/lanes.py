@@ -131,7 +131,7 @@ def _may_wait(engine: Engine, lane: int, nonce: str) -> bool:
     order_lane, request_id = submission
     try:
         if not request_id and order_lane < engine.gate.lanes:
-            request_id = stock.submitted_request_id(engine.gate, order_lane, nonce)
+            request_id = stock.submitted_request_ids(engine.gate, order_lane, [nonce])[nonce]
         if not request_id:
             return False
         (found,) = outbox.find(engine.gate, order_lane, [split_request_id(request_id)])
