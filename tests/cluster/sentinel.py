@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -57,16 +57,17 @@ class SentinelTopology:
 
     def fail_over(self) -> Member:
         """A failover on purpose, as for maintenance; the new primary. The old one becomes its replica."""
-        old = self.primary
+        old, asked = self.primary, self.sentinels[0]
 
-        def begins() -> bool:
-            try:
-                return bool(self.sentinels[0].run("SENTINEL", "FAILOVER", SERVICE))
-            except redis.ResponseError:  # the one before is not over yet
-                return False
+        def taken_over() -> bool:
+            # A sentinel gives a failover up when the chosen replica does not answer in time: then it is asked again.
+            if self._named_port(asked) == old.known_port:
+                with suppress(redis.ResponseError):  # it is under way, or there is no replica to choose yet
+                    asked.run("SENTINEL", "FAILOVER", SERVICE)
+            return self._agree_on_another(old)
 
-        wait_until(begins, "the failover begins", FAILOVER_PATIENCE_SECONDS)
-        return self.await_other_primary(old)
+        wait_until(taken_over, f"another primary than {old.name}", FAILOVER_PATIENCE_SECONDS)
+        return self.primary
 
     def fail_over_to(self, server: Member) -> None:
         """Failovers on purpose until it is this one's turn: sentinels pass over whoever they have not heard of for
@@ -104,13 +105,12 @@ class SentinelTopology:
 
     def await_other_primary(self, old: Member) -> Member:
         """Return when all sentinels name another primary than ``old`` and it takes writes."""
-
-        def agreed() -> bool:
-            ports = {self._named_port(sentinel) for sentinel in self.sentinels if sentinel.running}
-            return len(ports) == 1 and old.known_port not in ports and self.primary.is_primary
-
-        wait_until(agreed, f"another primary than {old.name}", FAILOVER_PATIENCE_SECONDS)
+        wait_until(lambda: self._agree_on_another(old), f"another primary than {old.name}", FAILOVER_PATIENCE_SECONDS)
         return self.primary
+
+    def _agree_on_another(self, old: Member) -> bool:
+        ports = {self._named_port(sentinel) for sentinel in self.sentinels if sentinel.running}
+        return len(ports) == 1 and old.known_port not in ports and self.primary.is_primary
 
     def await_health(self) -> None:
         """Return when every server that is not the primary follows it, and every sentinel knows all others."""
