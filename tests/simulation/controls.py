@@ -247,7 +247,7 @@ CONTROLS = (
     ),
     Control("a hold is given back once", _scripts(release_stock=RELEASED), "remembering", seed=158),
     Control("a repetition gives back no hold of its first order", _giving_back_all, "repeating-shards", seed=150),
-    Control("who gives back leaves what is shared", _scripts(release_stock=SHARED), "repeating-shards", seed=310),
+    Control("who gives back leaves what is shared", _scripts(release_stock=SHARED), "repeating-shards", seed=150),
     Control("a lane that nobody has approved is not believed", _believing_any_lane, "repeating-shards", seed=560),
     Control("cancelled units come back once", _scripts(return_stock=RETURNED), "remembering", seed=73),
     Control("the ledger relies on a return in its epoch only", _confirming_all, "repeating", seed=39),
