@@ -46,11 +46,13 @@ def place_order(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
     key gets the first answer, and the sweeper gives back what was held for nothing.
     """
     lane = only_lane_of(engine, ask)
+    outcome: Submitted | Refused | EngineError
     if lane is None:
-        return _place_across_lanes(engine, ask)
-    (outcome,), ring = place_orders(engine, lane, [ask])
-    if ring:
-        engine.bell.ring(lane)
+        outcome = _place_across_lanes(engine, ask)
+    else:
+        (outcome,), ring = place_orders(engine, lane, [ask])
+        if ring:
+            engine.bell.ring(lane)
     if isinstance(outcome, EngineError):
         raise outcome
     return outcome
@@ -89,13 +91,9 @@ def place_orders(
         reservation = next(reservations)
         if isinstance(reservation, GateUnavailable):
             outcomes.append(reservation)
-        elif not _is_for(reservation, ask.quantities):
-            outcomes.append(_KEY_REUSED)
-        elif reservation.granted:
-            ring = ring or reservation.ring
-            outcomes.append(Submitted(reservation.request_id, ask.user_id))
         else:
-            outcomes.append(_not_granted(reservation, ask))
+            ring = ring or reservation.ring
+            outcomes.append(_answer(reservation, ask.quantities, ask))
     return outcomes, ring
 
 
@@ -122,7 +120,7 @@ def _attempts(engine: Engine, asks: Sequence[OrderAsk]) -> list[OrderAttempt | N
     return attempts
 
 
-def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
+def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused | TooManyAsks:
     """Reserve lane by lane in ascending order; a refusal in one gives back what the earlier ones reserved."""
     (attempt,) = _attempts(engine, [ask])
     if attempt is None:
@@ -137,7 +135,7 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
         first = stock.remembered_answer(engine.gate, attempt.nonce, lanes)
         if first is not None:
             _count([first])
-            return _answered(first, by_lane[first.lane], ask)
+            return _answer(first, by_lane[first.lane], ask)
     for lane in lanes:
         try:
             reservation = stock.reserve(engine.gate, lane, attempt, by_lane[lane], order_lane=lanes[-1])
@@ -148,16 +146,17 @@ def _place_across_lanes(engine: Engine, ask: OrderAsk) -> Submitted | Refused:
             if lane != lanes[-1]:
                 _give_back(engine, attempt)
             raise
-        if not reservation.granted or not _is_for(reservation, by_lane[lane]):
+        outcome = _answer(reservation, by_lane[lane], ask)
+        if not isinstance(outcome, Submitted):
             _count([reservation])
             _give_back(engine, attempt)
-            return _answered(reservation, by_lane[lane], ask)
+            return outcome
         attempt = replace(attempt, reserved=(*attempt.reserved, reservation))
         reach("order.decided" if lane == lanes[-1] else "order.between_lanes")
     _count([reservation])
     if reservation.ring:
         engine.bell.ring(reservation.lane)
-    return _answered(reservation, by_lane[lane], ask)
+    return outcome
 
 
 def submitted_order(entry: Entry) -> SubmittedOrder:
@@ -230,19 +229,12 @@ def _is_for(reservation: Reservation, quantities: stock.Quantities) -> bool:
     return not is_other and reservation.status is not ReserveStatus.KEY_REUSED
 
 
-def _answered(reservation: Reservation, quantities: stock.Quantities, ask: OrderAsk) -> Submitted | Refused:
-    """What a lane's answer, to the part of the order that lives there, is to the client. Raises TooManyAsks."""
+def _answer(reservation: Reservation, quantities: stock.Quantities, ask: OrderAsk) -> Submitted | Refused | TooManyAsks:
+    """What a lane's word on the part of the order that lives there is to the client."""
     if not _is_for(reservation, quantities):
         return _KEY_REUSED
     if reservation.granted:
         return Submitted(reservation.request_id, ask.user_id)
-    outcome = _not_granted(reservation, ask)
-    if isinstance(outcome, EngineError):
-        raise outcome
-    return outcome
-
-
-def _not_granted(reservation: Reservation, ask: OrderAsk) -> Refused | TooManyAsks:
     if reservation.status is ReserveStatus.WAIT:
         return TooManyAsks(reservation.wait_ms)
     if reservation.status is ReserveStatus.PRODUCT_NOT_FOUND:

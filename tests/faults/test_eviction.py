@@ -23,8 +23,8 @@ def gate_at(url: str) -> Gate:
     return Gate.connect(url, lanes=1, backlog_limit=10, timeout_seconds=2)
 
 
-def policy_is(own_redis: RunningStore, policy: str) -> None:
-    with redis.Redis.from_url(own_redis.url) as client:
+def policy_is(store: RunningStore, policy: str) -> None:
+    with redis.Redis.from_url(store.url) as client:
         client.config_set("maxmemory-policy", policy)
 
 

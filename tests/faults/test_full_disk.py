@@ -28,9 +28,9 @@ def engine(own_redis: RunningStore, make_engine: EngineMaker) -> Engine:
     return engine
 
 
-def limit_file_size(own_redis: RunningStore, largest: int) -> None:
-    _, most = resource.prlimit(own_redis.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(own_redis.pid, resource.RLIMIT_FSIZE, (most if largest < 0 else largest, most))
+def limit_file_size(store: RunningStore, largest: int) -> None:
+    _, most = resource.prlimit(store.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(store.pid, resource.RLIMIT_FSIZE, (most if largest < 0 else largest, most))
 
 
 def refuses_writes(engine: Engine) -> bool:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import redis
 from sqlalchemy import text
 
 from engine.context import Engine
@@ -33,6 +32,7 @@ from engine.shop.coupon_offers import CouponChange
 from engine.upkeep import guard, rebuild
 from engine.upkeep.guard import Verdict, watch_lanes
 from tests.conftest import EngineMaker
+from tests.integration.copies import forget_all_since, raw_copy
 from tests.integration.offers import offer, quarantined, recorded, win, win_all
 from tests.integration.shop import (
     add_product,
@@ -60,20 +60,6 @@ def record_late(engine: Engine, entries: list[outbox.Entry], lane: int = 0) -> D
     drain_module._record(engine, report, entries)
     outbox.remove(engine.gate, lane, entries)
     return report
-
-
-def forget_all_since(redis_url: str, copy: dict[bytes, bytes]) -> None:
-    """The server comes back with what it had when ``copy`` was taken, under another replication id."""
-    with redis.Redis.from_url(redis_url) as raw:
-        raw.flushdb()
-        for key, value in copy.items():
-            raw.restore(key, 0, value)
-        raw.hset(keys.lane(0), "replid", "0" * 40)
-
-
-def raw_copy(redis_url: str) -> dict[bytes, bytes]:
-    with redis.Redis.from_url(redis_url) as raw:
-        return {key: raw.dump(key) for key in raw.keys("*")}
 
 
 # -- a drain that sleeps

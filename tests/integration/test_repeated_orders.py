@@ -29,6 +29,7 @@ from tests.integration.shop import (
     overdue,
     state_of,
 )
+from tests.integration.sleeping import sleeps_before
 
 Reserve = Callable[..., Reservation]
 
@@ -107,15 +108,13 @@ def test_a_sweeper_that_slept_until_the_units_were_taken_anew_gives_nothing_back
     last = lanes_of(engine, products)[-1]
     die_before(monkeypatch, engine, user, products, last)
     overdue(engine)
-    release, placed = stock.release, []
+    placed: list[Submitted | Refused] = []
 
-    def sleep_and_release(*arguments: object, **named: object) -> bool:
-        monkeypatch.setattr(stock, "release", release)
-        sweep_all(engine)  # by whoever took over meanwhile
+    def meanwhile() -> None:
+        sweep_all(engine)  # by whoever took over
         placed.append(order(engine, user, dict.fromkeys(products, 1), key="k"))
-        return bool(release(*arguments, **named))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stock, "release", sleep_and_release)
+    sleeps_before(monkeypatch, stock, "release", meanwhile)
     holds_module.sweep_holds(engine, lanes_of(engine, products)[0])
     drain_all(engine)
     assert state_of(engine, placed[0]).status is RequestStatus.COMPLETED
@@ -228,19 +227,14 @@ def refuse_and_meanwhile(
     last = lanes_of(engine, products)[-1]
     short = next(product for product in products if stock.lane_of_product(engine.gate, product) == last)
     client.hset(keys.sku(last, short), "available", 0)
-    release, later = stock.release, []
+    later: list[Submitted | Refused] = []
 
-    def sleep_and_release(*arguments: object, **named: object) -> bool:
-        if not later:
-            later.append(None)
-            monkeypatch.setattr(stock, "release", release)
-            meanwhile()
-            later[0] = order(engine, user, dict.fromkeys(products, 1), key="k")
-        return bool(release(*arguments, **named))  # type: ignore[arg-type]
+    def asleep() -> None:
+        meanwhile()
+        later.append(order(engine, user, dict.fromkeys(products, 1), key="k"))
 
-    monkeypatch.setattr(stock, "release", sleep_and_release)
+    sleeps_before(monkeypatch, stock, "release", asleep)
     assert isinstance(order(engine, user, dict.fromkeys(products, 1), key="k"), Refused)
-    assert later
     return later[0]
 
 

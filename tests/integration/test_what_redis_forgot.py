@@ -21,6 +21,7 @@ from engine.upkeep import rebuild
 from engine.upkeep.audit import audit
 from engine.upkeep.guard import Verdict, watch_lane, watch_lanes
 from tests.conftest import EngineMaker
+from tests.integration.copies import forget_all_since, raw_copy
 from tests.integration.offers import offer, win, win_all
 from tests.integration.placed_orders import execute, make_due, statuses
 from tests.integration.shop import (
@@ -33,7 +34,7 @@ from tests.integration.shop import (
     order,
     state_of,
 )
-from tests.integration.test_fences import forget_all_since, raw_copy, sleeps_before
+from tests.integration.sleeping import sleeps_before
 
 # -- an end that was shown
 
